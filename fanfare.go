@@ -1,0 +1,226 @@
+// Package fanfare holds the words of the domain as plain types: what an event, a webhook, a delivery
+// and an attempt are, and the closed sets of states and reasons that Go, SQL and JSON share.
+//
+// It hides how an event id carries its place in the log (see [EventID]). It does nothing else: it has
+// no behaviour that needs a clock, a socket or a database, and it imports only the standard library
+// and the uuid type.
+package fanfare
+
+import (
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// PlatformAccount is the nil UUID: the account that stands above every root account. Event types and
+// platform keys belong to it; no webhook does.
+var PlatformAccount uuid.UUID
+
+// Account is a tenant. Accounts form a tree.
+type Account struct {
+	ID        uuid.UUID
+	ParentID  uuid.NullUUID // not valid: a root account
+	Name      string        // free text, not unique
+	Metadata  []byte        // a JSON object, kept as it was given
+	Version   int64         // rises with every change; the ETag of the resource
+	CreatedAt time.Time
+	UpdatedAt time.Time
+}
+
+// Scope is a thing that a key may do.
+type Scope string
+
+// The scopes of a key.
+const (
+	ScopePublish Scope = "publish" // publish events
+	ScopeRead    Scope = "read"    // read everything but secrets
+	ScopeWrite   Scope = "write"   // create, change and delete webhooks
+	ScopeSecrets Scope = "secrets" // read signing secrets
+	ScopeAdmin   Scope = "admin"   // manage keys and sub-accounts
+)
+
+// Scopes lists every scope.
+func Scopes() []Scope {
+	return []Scope{ScopePublish, ScopeRead, ScopeWrite, ScopeSecrets, ScopeAdmin}
+}
+
+// Key is an API key without its text, of which only a SHA-256 is kept.
+type Key struct {
+	ID        uuid.UUID
+	AccountID uuid.NullUUID // not valid: a platform key, which acts on everything
+	Name      string
+	Hint      string // the first characters of the key, enough to tell one from another
+	Scopes    []Scope
+	CreatedAt time.Time
+}
+
+// EventType is an entry of the catalog.
+type EventType struct {
+	Name        string // [a-z0-9_]+(\.[a-z0-9_]+)*, at most 128 bytes
+	Description string
+	Group       string
+	Samples     []byte // a JSON array of objects, kept as it was given
+	Archived    bool   // refuses new webhooks; still delivers
+	CreatedAt   time.Time
+	UpdatedAt   time.Time
+}
+
+// Webhook is an account's subscription: which events go where.
+type Webhook struct {
+	ID                 uuid.UUID
+	AccountID          uuid.UUID
+	Version            int64 // rises with every change; the ETag of the resource
+	Name               string
+	URL                string
+	EventTypes         []string // exact names, "prefix.*" (any depth), "*"
+	IncludeSubaccounts bool     // also events of every descendant account
+	Timeout            time.Duration
+	RetrySchedule      []time.Duration // each the wait after the end of the attempt before it
+	MaxInFlight        int
+	Metadata           []byte    // a JSON object, kept as it was given
+	Disabled           *Disabled // nil: enabled
+	CreatedAt          time.Time
+	UpdatedAt          time.Time
+}
+
+// Disabled says who switched a webhook off, when and why.
+type Disabled struct {
+	By     string // user, health, gone
+	Reason string
+	At     time.Time
+}
+
+// Who may have disabled a webhook.
+const (
+	DisabledByUser   = "user"   // through the API
+	DisabledByHealth = "health" // the disabler
+	DisabledByGone   = "gone"   // the receiver answered 410
+)
+
+// Secret signs what a webhook is sent.
+type Secret struct {
+	ID        uuid.UUID
+	Key       []byte    // the HMAC key itself
+	CreatedAt time.Time // the newest secret is the current one
+	ExpiresAt time.Time // zero: does not expire; an older secret signs too until then
+}
+
+// Event is what happened in an account. It never changes.
+type Event struct {
+	ID             uuid.UUID // made by [EventID]: identity and place in the log
+	AccountID      uuid.UUID
+	Type           string
+	Data           []byte      // a JSON object, byte for byte as published
+	OccurredAt     time.Time   // zero: not given
+	IdempotencyKey string      // "": none
+	WebhookIDs     []uuid.UUID // what it matched when it was committed: its fan-out
+	Matched        int         // how many of them belong to the event's own account
+	Test           bool        // made by a webhook's test send; no list shows it
+}
+
+// CreatedAt is the time of the event's commit, to the millisecond: it is part of the id.
+func (e *Event) CreatedAt() time.Time { return EventTime(e.ID) }
+
+// State is where a delivery stands.
+type State string
+
+// The states of a delivery.
+const (
+	Pending   State = "pending"   // owed
+	Delivered State = "delivered" // a receiver answered 2xx; final
+	Exhausted State = "exhausted" // given up
+	Discarded State = "discarded" // not wanted any more
+)
+
+// Reason says why a delivery ended without success.
+type Reason string
+
+// The reasons, by the state they explain.
+const (
+	ReasonSchedule    Reason = "schedule"    // exhausted: the last step of the schedule failed
+	ReasonExpired     Reason = "expired"     // exhausted: too old before its turn came
+	ReasonReject      Reason = "reject"      // exhausted: cannot succeed by repeating
+	ReasonQuarantined Reason = "quarantined" // exhausted: its node died with it three times
+
+	ReasonWebhookDisabled Reason = "webhook_disabled" // discarded
+	ReasonWebhookDeleted  Reason = "webhook_deleted"  // discarded
+	ReasonAccountDeleted  Reason = "account_deleted"  // discarded
+	ReasonGone            Reason = "gone"             // discarded: this attempt's 410 disabled the webhook
+)
+
+// Trigger says why an attempt was made.
+type Trigger string
+
+// The triggers of this version.
+const (
+	TriggerFirst Trigger = "first"
+	TriggerRetry Trigger = "retry"
+	TriggerTest  Trigger = "test"
+)
+
+// Verdict is what one attempt taught.
+type Verdict string
+
+// The verdicts.
+const (
+	VerdictDelivered Verdict = "delivered"
+	VerdictRetry     Verdict = "retry"
+	VerdictReject    Verdict = "reject" // cannot succeed by repeating
+	VerdictGone      Verdict = "gone"   // 410: disable the webhook
+)
+
+// ErrorCode says what went wrong with an attempt; "" if it was delivered.
+type ErrorCode string
+
+// The error codes.
+const (
+	ErrDNS      ErrorCode = "dns"      // the name does not resolve
+	ErrConnect  ErrorCode = "connect"  // no TCP connection: refused, reset, unreachable
+	ErrTLS      ErrorCode = "tls"      // the handshake or the certificate failed
+	ErrTimeout  ErrorCode = "timeout"  // the webhook's timeout passed, at whatever phase
+	ErrBlocked  ErrorCode = "blocked"  // the address or scheme is one the operator does not allow
+	ErrStatus   ErrorCode = "status"   // a complete response that is not 2xx and no redirect
+	ErrRedirect ErrorCode = "redirect" // a 3xx: redirects are not followed
+	ErrProtocol ErrorCode = "protocol" // not HTTP, too many headers, a truncated body
+	ErrRequest  ErrorCode = "request"  // no request could be made of it
+	ErrOwn      ErrorCode = "own"      // our own fault: costs no try and no health
+)
+
+// Attempt is one HTTP request of a delivery and what came back, or, with Number 0, a decision without
+// a request that ended a delivery.
+type Attempt struct {
+	ID              uuid.UUID // time-ordered; made before the request
+	EventID         uuid.UUID
+	WebhookID       uuid.UUID
+	AccountID       uuid.UUID // the webhook's
+	WebhookVersion  int64
+	Number          int // 1-based count of the delivery's requests; 0: no request was made
+	Trigger         Trigger
+	StartedAt       time.Time
+	Duration        time.Duration
+	URL             string
+	Method          string
+	Status          int // 0: no response
+	Verdict         Verdict
+	State           State  // the delivery's, after this
+	Reason          Reason // "" unless State is exhausted or discarded
+	Error           ErrorCode
+	ErrorDetail     string    // one line for the webhook's owner; no secret, no internal address
+	ResponseHeaders []byte    // as "Name: value\r\n" lines
+	ResponseBody    []byte    // the first 4 KiB of a failure's, 256 bytes of a success's
+	RetryAt         time.Time // zero: no retry
+	Node            uuid.UUID // the incarnation that made it
+}
+
+// Delivery is one (event, webhook) pair and its state.
+type Delivery struct {
+	EventID       uuid.UUID
+	EventType     string
+	WebhookID     uuid.UUID
+	AccountID     uuid.UUID // the webhook's
+	State         State
+	Reason        Reason
+	Attempts      int       // requests made
+	LastAttempt   *Attempt  // nil: none yet
+	NextAttemptAt time.Time // zero: none is due
+}
