@@ -1,0 +1,115 @@
+package signature_test
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+
+	"github.com/fanfare-webhooks/fanfare/signature"
+)
+
+func TestParseSecretReadsItsOwnText(t *testing.T) {
+	for _, n := range []int{signature.MinSecret, 25, 26, 32, signature.MaxSecret} {
+		key := bytes.Repeat([]byte{0xfb}, n)
+		text := "whsec_" + base64.StdEncoding.EncodeToString(key)
+		for _, given := range []string{text, strings.TrimRight(text, "=")} {
+			secret, err := signature.ParseSecret(given)
+			if err != nil {
+				t.Fatalf("%q: %v", given, err)
+			}
+			if !bytes.Equal(secret.Bytes(), key) || secret.Text() != text {
+				t.Errorf("%q: got %x, %q", given, secret.Bytes(), secret.Text())
+			}
+		}
+	}
+}
+
+func TestParseSecretRefuses(t *testing.T) {
+	encode := func(n int) string { return base64.StdEncoding.EncodeToString(make([]byte, n)) }
+	for name, text := range map[string]string{
+		"nothing":          "",
+		"no prefix":        encode(32),
+		"another prefix":   "whpk_" + encode(32),
+		"only the prefix":  "whsec_",
+		"too short":        "whsec_" + encode(23),
+		"too long":         "whsec_" + encode(65),
+		"not base64":       "whsec_" + strings.Repeat("!", 40),
+		"URL alphabet":     "whsec_" + strings.Repeat("_-", 20),
+		"a line break":     "whsec_" + encode(32)[:20] + "\n" + encode(32)[20:],
+		"a trailing space": "whsec_" + encode(32) + " ",
+		"half its padding": "whsec_" + strings.TrimSuffix(encode(25), "="),
+		"too much padding": "whsec_" + encode(24) + "=",
+		"stray bits":       "whsec_" + strings.TrimSuffix(encode(25), "A==") + "B==",
+	} {
+		t.Run(name, func(t *testing.T) {
+			secret, err := signature.ParseSecret(text)
+			if !errors.Is(err, signature.ErrSecret) {
+				t.Errorf("got %q, %v", secret.Text(), err)
+			}
+			if len(text) > 10 && err != nil && strings.Contains(err.Error(), text[6:]) {
+				t.Errorf("the error shows the text: %v", err)
+			}
+		})
+	}
+}
+
+func TestGeneratedSecretsDiffer(t *testing.T) {
+	a, b := signature.GenerateSecret(), signature.GenerateSecret()
+	if len(a.Bytes()) != 32 || bytes.Equal(a.Bytes(), b.Bytes()) {
+		t.Errorf("got %x and %x", a.Bytes(), b.Bytes())
+	}
+}
+
+func TestSecretSharesNoMemory(t *testing.T) {
+	key := bytes.Repeat([]byte{7}, 32)
+	secret := signature.SecretFromBytes(key)
+	text := secret.Text()
+	clear(key)
+	clear(secret.Bytes())
+	if secret.Text() != text {
+		t.Error("the secret changed with bytes of its caller")
+	}
+}
+
+func TestSecretIsNotPrinted(t *testing.T) {
+	key := []byte("ABCDEFGHIJKLMNOPQRSTUVWXYZ012345")
+	secret := signature.SecretFromBytes(key)
+	type exported struct{ Secret signature.Secret }
+	type unexported struct{ secret signature.Secret }
+
+	var out bytes.Buffer
+	for _, value := range []any{secret, &secret, exported{secret}, unexported{secret}, []signature.Secret{secret}} {
+		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "%c", "%U"} {
+			fmt.Fprintf(&out, verb+"\n", value)
+		}
+		text, err := json.Marshal(value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out.Write(text)
+		slog.New(slog.NewTextHandler(&out, nil)).Info("text", "value", value)
+		slog.New(slog.NewJSONHandler(&out, nil)).Info("json", "value", value)
+	}
+
+	printed := strings.ToUpper(out.String())
+	for _, leak := range []string{"ABCDEF", secret.Text()[6:], "414243", "65 66 67", "0X41, 0X42", "A B C", "U+0041"} {
+		if strings.Contains(printed, strings.ToUpper(leak)) {
+			t.Errorf("%q is in what was printed", leak)
+		}
+	}
+	if !strings.Contains(out.String(), "whsec_[redacted]") {
+		t.Error("nothing says that there is a secret")
+	}
+}
+
+func TestZeroSecretIsNone(t *testing.T) {
+	var zero signature.Secret
+	if zero.Text() != "" || zero.Bytes() != nil || signature.SecretFromBytes(nil) != zero {
+		t.Errorf("got %q, %x", zero.Text(), zero.Bytes())
+	}
+}
