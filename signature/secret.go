@@ -41,11 +41,9 @@ func ParseSecret(text string) (Secret, error) {
 	if !ok {
 		return Secret{}, fmt.Errorf("%w: it does not start with %q", ErrSecret, secretPrefix)
 	}
-	unpadded := strings.TrimRight(encoded, "=")
-	key, err := base64.RawStdEncoding.DecodeString(unpadded)
+	key, err := base64.RawStdEncoding.DecodeString(strings.TrimRight(encoded, "="))
 	// Encoding again finds what the decoder lets pass: line breaks, stray bits, wrong padding.
-	if err != nil || (encoded != unpadded && encoded != base64.StdEncoding.EncodeToString(key)) ||
-		unpadded != base64.RawStdEncoding.EncodeToString(key) {
+	if err != nil || (encoded != base64.StdEncoding.EncodeToString(key) && encoded != base64.RawStdEncoding.EncodeToString(key)) {
 		return Secret{}, fmt.Errorf("%w: what follows %q is not base64", ErrSecret, secretPrefix)
 	}
 	if len(key) < MinSecret || len(key) > MaxSecret {

@@ -45,6 +45,9 @@ func TestParseSecretRefuses(t *testing.T) {
 		"half its padding": "whsec_" + strings.TrimSuffix(encode(25), "="),
 		"too much padding": "whsec_" + encode(24) + "=",
 		"stray bits":       "whsec_" + strings.TrimSuffix(encode(25), "A==") + "B==",
+
+		"a line break, no padding": "whsec_" + encode(24)[:20] + "\r\n" + encode(24)[20:],
+		"stray bits, no padding":   "whsec_" + strings.TrimSuffix(encode(25), "A==") + "B",
 	} {
 		t.Run(name, func(t *testing.T) {
 			secret, err := signature.ParseSecret(text)
