@@ -73,10 +73,3 @@ func TestAServerOfItsOwnIsDurableAndSurvivesACrash(t *testing.T) {
 		}
 	}
 }
-
-func BenchmarkURL(b *testing.B) {
-	pgtest.URL(b) // starts the server
-	for b.Loop() {
-		b.Run("", func(b *testing.B) { pgtest.URL(b) })
-	}
-}
