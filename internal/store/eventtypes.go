@@ -1,0 +1,97 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/fanfare-webhooks/fanfare"
+)
+
+// ErrNoEventType says that a webhook names an event type that the catalog lacks.
+var ErrNoEventType = errors.New("the catalog has no such event type")
+
+const eventTypeColumns = `name, description, group_name, samples, archived, created_at, updated_at`
+
+func scanEventType(row pgx.Row, t *fanfare.EventType) error {
+	return row.Scan(&t.Name, &t.Description, &t.Group, &t.Samples, &t.Archived, &t.CreatedAt, &t.UpdatedAt)
+}
+
+// catalogSpec locks the whole catalog, which belongs to the platform's account.
+func catalogSpec(doing string) changeSpec {
+	return changeSpec{doing: doing, accounts: []uuid.UUID{fanfare.PlatformAccount}}
+}
+
+// PutEventType stores t in place of the event type of that name, if there is one, and fills in its
+// times.
+func (s *Store) PutEventType(ctx context.Context, t *fanfare.EventType) (created bool, err error) {
+	samples := t.Samples
+	if len(samples) == 0 {
+		samples = []byte("[]")
+	}
+	err = s.change(ctx, catalogSpec("put an event type"), func(ctx context.Context, c *change) error {
+		row := c.QueryRow(ctx, `
+INSERT INTO event_types (name, description, group_name, samples, archived) VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT (name) DO UPDATE SET description = excluded.description, group_name = excluded.group_name,
+	samples = excluded.samples, archived = excluded.archived, updated_at = clock_timestamp()
+RETURNING xmax = 0, created_at, updated_at`, t.Name, t.Description, t.Group, samples, t.Archived)
+		if err := row.Scan(&created, &t.CreatedAt, &t.UpdatedAt); err != nil {
+			return err
+		}
+		c.raise(ChangeEventType, fanfare.PlatformAccount, uuid.Nil, t.Name)
+		return nil
+	})
+	return created, err
+}
+
+// DeleteEventType takes an event type out of the catalog. The error is [ErrNotFound], or [ErrInUse]
+// while a webhook names it exactly.
+func (s *Store) DeleteEventType(ctx context.Context, name string) error {
+	return s.change(ctx, catalogSpec("delete an event type"), func(ctx context.Context, c *change) error {
+		// Webhooks that are being written and name it hold its row: they are seen after this.
+		tag, err := c.Exec(ctx, `DELETE FROM event_types WHERE name = $1`, name)
+		if err == nil && tag.RowsAffected() == 0 {
+			err = ErrNotFound
+		}
+		if err != nil {
+			return err
+		}
+		var used bool
+		err = c.QueryRow(ctx, `SELECT EXISTS (SELECT FROM webhooks WHERE deleted_at IS NULL AND event_types @> ARRAY[$1])`,
+			name).Scan(&used)
+		if err == nil && used {
+			err = ErrInUse
+		}
+		if err != nil {
+			return err
+		}
+		c.raise(ChangeEventType, fanfare.PlatformAccount, uuid.Nil, name)
+		return nil
+	})
+}
+
+// EventType reads an event type. The error is [ErrNotFound].
+func (s *Store) EventType(ctx context.Context, name string) (*fanfare.EventType, error) {
+	var t fanfare.EventType
+	err := scanEventType(s.pool.QueryRow(ctx, `SELECT `+eventTypeColumns+` FROM event_types WHERE name = $1`, name), &t)
+	if errors.Is(err, pgx.ErrNoRows) {
+		err = ErrNotFound
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read an event type: %w", err)
+	}
+	return &t, nil
+}
+
+// EventTypes lists the catalog in the order of names, from the first name after after.
+func (s *Store) EventTypes(ctx context.Context, after string, limit int) ([]fanfare.EventType, error) {
+	rows, err := s.pool.Query(ctx, `SELECT `+eventTypeColumns+` FROM event_types WHERE name > $1 ORDER BY name LIMIT $2`, after, limit)
+	list, err := collect(rows, err, scanEventType)
+	if err != nil {
+		return nil, fmt.Errorf("list event types: %w", err)
+	}
+	return list, nil
+}
