@@ -2,7 +2,6 @@ package devpg
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -81,25 +80,28 @@ func places(explicit string) []place {
 func search(places []place, user runAs, major string) (binaries, error) {
 	var tried strings.Builder
 	for _, p := range places {
-		found := "nothing there"
+		var found []string
 		for _, dir := range p.dirs {
-			if !exists(filepath.Join(dir, "initdb")) || !exists(filepath.Join(dir, "postgres")) {
+			if !executable(filepath.Join(dir, "initdb")) || !executable(filepath.Join(dir, "postgres")) {
 				if p.must {
-					found = dir + " has no initdb and postgres"
+					found = append(found, dir+" has no initdb and postgres")
 				}
 				continue
 			}
 			bin, err := inspect(dir, user)
 			switch {
 			case err != nil:
-				found = err.Error()
+				found = append(found, err.Error())
 			case major != "" && bin.major != major:
-				found = dir + " is " + bin.version
+				found = append(found, dir+" has "+bin.version)
 			default:
 				return bin, nil
 			}
 		}
-		fmt.Fprintf(&tried, "\n  %s: %s", p.what, found)
+		if found == nil {
+			found = []string{"nothing there"}
+		}
+		fmt.Fprintf(&tried, "\n  %s: %s", p.what, strings.Join(found, "; "))
 	}
 	what := ""
 	if major != "" {
@@ -122,7 +124,7 @@ func inspect(dir string, user runAs) (binaries, error) {
 		err = proc.wait(ctx)
 	}
 	if err != nil {
-		return binaries{}, fmt.Errorf("%s does not run%s: %w", dir, user, errors.Join(err, textError(out.String())))
+		return binaries{}, fmt.Errorf("%s does not run%s: %w", dir, user, said(err, out.String()))
 	}
 	m := versionLine.FindStringSubmatch(out.String())
 	if m == nil {
@@ -184,17 +186,17 @@ func numbers(version string) []int {
 	return all
 }
 
-// exists reports whether path is a file that somebody may execute.
-func exists(path string) bool {
+// executable reports whether path is a file that somebody may execute.
+func executable(path string) bool {
 	info, err := os.Stat(path)
 	return err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0
 }
 
-// textError is the first line of what a program printed, as an error; nil if it printed nothing.
-func textError(text string) error {
+// said adds the first line of what a program printed to how it ended.
+func said(err error, text string) error {
 	line, _, _ := strings.Cut(strings.TrimSpace(text), "\n")
 	if line == "" {
-		return nil
+		return err
 	}
-	return errors.New(line)
+	return fmt.Errorf("%w: %s", err, line)
 }
