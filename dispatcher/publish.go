@@ -1,11 +1,18 @@
 package dispatcher
 
 import (
+	"bytes"
+	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
+
+	"github.com/fanfare-webhooks/fanfare"
+	"github.com/fanfare-webhooks/fanfare/internal/store"
+	"github.com/fanfare-webhooks/fanfare/registry"
 )
 
 // Publication is an event on its way in.
@@ -49,8 +56,241 @@ const (
 	UnknownEventType Refusal = "unknown_event_type"
 	TooManyWebhooks  Refusal = "too_many_webhooks" // it matched more than 10,000
 	KeyReused        Refusal = "idempotency_key_reused"
+	UnknownWebhook   Refusal = "unknown_webhook" // of a test
 )
 
 func (e *RefusedError) Error() string {
 	return fmt.Sprintf("publication %d: %s", e.Index, e.Reason)
+}
+
+// maxFanOut is the most webhooks that one event may go to.
+const maxFanOut = 10_000
+
+// Publish makes events durable, all of them or none, and starts their deliveries. It answers a
+// [*RefusedError] for what the caller must change, [ErrOverloaded] or [ErrUnavailable] for what time
+// may heal. The end of ctx ends only the waiting: the events may become durable all the same.
+func (d *Dispatcher) Publish(ctx context.Context, pubs []Publication) ([]Receipt, error) {
+	unique, index, err := foldKeys(pubs)
+	if err != nil {
+		return nil, err
+	}
+	if len(unique) > 1 {
+		if err := d.checkKeys(ctx, pubs, unique); err != nil {
+			return nil, err
+		}
+	}
+	cl := &call{pubs: unique}
+	if err := d.submit(ctx, cl); err != nil {
+		return nil, reindex(err, index)
+	}
+	first, err := d.receipts(ctx, cl)
+	if err != nil {
+		return nil, reindex(err, index)
+	}
+	receipts := make([]Receipt, len(pubs))
+	seen := make([]bool, len(unique))
+	for i, u := range index {
+		receipts[i] = first[u]
+		receipts[i].Replayed = receipts[i].Replayed || seen[u]
+		seen[u] = true
+	}
+	return receipts, nil
+}
+
+// Full reports whether a publish would be answered with [ErrOverloaded] now, so that it can be refused
+// before its body is read.
+func (d *Dispatcher) Full() bool { return d.incoming.full() }
+
+// submit matches a call and waits for its commit.
+func (d *Dispatcher) submit(ctx context.Context, cl *call) error {
+	cl.done = make(chan struct{})
+	for i := range cl.pubs {
+		cl.bytes += int64(len(cl.pubs[i].Data))
+		// What is sent first and what is read back from the log later must be the same.
+		cl.pubs[i].OccurredAt = cl.pubs[i].OccurredAt.Truncate(time.Millisecond)
+	}
+	if err := d.match(cl); err != nil {
+		// Whoever is about to say that it does not know something asks Postgres first.
+		if err := d.registry.CatchUp(ctx); err != nil {
+			return errors.Join(ErrUnavailable, err)
+		}
+		if err := d.match(cl); err != nil {
+			return err
+		}
+	}
+	if err := d.incoming.add(cl, false); err != nil {
+		return err
+	}
+	select {
+	case <-cl.done:
+		return cl.err
+	case <-ctx.Done():
+		return errors.Join(ErrUnavailable, ctx.Err())
+	}
+}
+
+// match decides whom each event of the call goes to, by one snapshot of the registry.
+func (d *Dispatcher) match(cl *call) error {
+	snap := d.registry.Snapshot()
+	cl.version = snap.Version()
+	cl.events, cl.hooks = make([]store.NewEvent, len(cl.pubs)), make([][]target, len(cl.pubs))
+	cl.lineage = cl.lineage[:0]
+	var matched []*registry.Webhook
+	for i := range cl.pubs {
+		p := &cl.pubs[i]
+		lineage := snap.Lineage(p.AccountID)
+		if lineage == nil {
+			return &RefusedError{Index: i, Reason: UnknownAccount}
+		}
+		if i == 0 || cl.pubs[i-1].AccountID != p.AccountID {
+			cl.lineage = append(cl.lineage, lineage...)
+		}
+		matched = matched[:0]
+		if cl.only != uuid.Nil {
+			w := snap.Webhook(cl.only)
+			if w == nil {
+				return &RefusedError{Index: i, Reason: UnknownWebhook}
+			}
+			matched = append(matched, w)
+		} else if _, known := snap.EventType(p.Type); !known {
+			return &RefusedError{Index: i, Reason: UnknownEventType}
+		} else if matched = snap.Match(matched, p.AccountID, p.Type); len(matched) > maxFanOut {
+			return &RefusedError{Index: i, Reason: TooManyWebhooks}
+		}
+		e := store.NewEvent{
+			AccountID: p.AccountID, Type: p.Type, Data: p.Data, OccurredAt: p.OccurredAt, Key: p.IdempotencyKey,
+			Hash: p.RequestHash[:], Test: cl.only != uuid.Nil, WebhookIDs: make([]uuid.UUID, len(matched)),
+		}
+		cl.hooks[i] = make([]target, len(matched))
+		for j, w := range matched {
+			e.WebhookIDs[j] = w.ID
+			cl.hooks[i][j] = target{webhook: w.ID, account: w.AccountID, limit: w.MaxInFlight}
+			if w.AccountID == p.AccountID {
+				e.Matched++
+			}
+		}
+		cl.events[i] = e
+	}
+	return nil
+}
+
+// receipts reads the first answers of the events whose key was known, and makes those of the others.
+func (d *Dispatcher) receipts(ctx context.Context, cl *call) ([]Receipt, error) {
+	receipts := make([]Receipt, len(cl.pubs))
+	var keys []store.KeyRef
+	for i := range cl.pubs {
+		receipts[i] = Receipt{ID: cl.ids[i], Matched: cl.events[i].Matched}
+		if !cl.inserted[i] {
+			keys = append(keys, cl.pubs[i].keyRef())
+		}
+	}
+	if len(keys) == 0 {
+		return receipts, nil
+	}
+	answers, err := d.store.FirstAnswers(ctx, keys)
+	if err != nil {
+		return nil, errors.Join(ErrUnavailable, err)
+	}
+	for i := range cl.pubs {
+		if cl.inserted[i] {
+			continue
+		}
+		a, ok := answers[cl.pubs[i].keyRef()]
+		switch {
+		case !ok: // forgotten between the two statements, a day after its publish
+			return nil, ErrUnavailable
+		case !bytes.Equal(a.Hash, cl.pubs[i].RequestHash[:]):
+			return nil, &RefusedError{Index: i, Reason: KeyReused}
+		}
+		receipts[i] = Receipt{ID: a.EventID, Matched: a.Matched, Replayed: true}
+	}
+	return receipts, nil
+}
+
+// checkKeys refuses a batch one of whose keys stands for another request, before any of it is stored.
+func (d *Dispatcher) checkKeys(ctx context.Context, all, unique []Publication) error {
+	var keys []store.KeyRef
+	for i := range unique {
+		if k := unique[i].keyRef(); k.Key != "" {
+			keys = append(keys, k)
+		}
+	}
+	if len(keys) == 0 {
+		return nil
+	}
+	answers, err := d.store.FirstAnswers(ctx, keys)
+	if err != nil {
+		return errors.Join(ErrUnavailable, err)
+	}
+	for i := range all {
+		if a, ok := answers[all[i].keyRef()]; ok && !bytes.Equal(a.Hash, all[i].RequestHash[:]) {
+			return &RefusedError{Index: i, Reason: KeyReused}
+		}
+	}
+	return nil
+}
+
+// foldKeys leaves out publications that repeat an earlier one of the same call. The index says where
+// each publication went.
+func foldKeys(pubs []Publication) (unique []Publication, index []int, err error) {
+	index = make([]int, len(pubs))
+	var at map[store.KeyRef]int
+	for i := range pubs {
+		k := pubs[i].keyRef()
+		if j, seen := at[k]; seen && k.Key != "" {
+			if unique[j].RequestHash != pubs[i].RequestHash {
+				return nil, nil, &RefusedError{Index: i, Reason: KeyReused}
+			}
+			index[i] = j
+			continue
+		}
+		if k.Key != "" {
+			if at == nil {
+				at = make(map[store.KeyRef]int)
+			}
+			at[k] = len(unique)
+		}
+		index[i] = len(unique)
+		unique = append(unique, pubs[i])
+	}
+	return unique, index, nil
+}
+
+// reindex turns a refusal's place among the unique publications into its place in the call.
+func reindex(err error, index []int) error {
+	var refused *RefusedError
+	if errors.As(err, &refused) {
+		return &RefusedError{Index: slices.Index(index, refused.Index), Reason: refused.Reason}
+	}
+	return err
+}
+
+func (p *Publication) keyRef() store.KeyRef {
+	return store.KeyRef{AccountID: p.AccountID, Key: p.IdempotencyKey}
+}
+
+// Test makes an event that only the webhook sees, stores it, sends it now and answers the attempt. It
+// is not repeated. A webhook that is disabled is sent it too. An event type that the catalog lacks is fine.
+func (d *Dispatcher) Test(ctx context.Context, account, webhook uuid.UUID, eventType string, data []byte) (*fanfare.Attempt, error) {
+	cl := &call{pubs: []Publication{{AccountID: account, Type: eventType, Data: data}}, only: webhook}
+	if err := d.submit(ctx, cl); err != nil {
+		return nil, err
+	}
+	d.senders.Add(1)
+	done := make(chan *fanfare.Attempt, 1)
+	go func() {
+		defer d.senders.Done()
+		o := d.send(cl.deliveries[0])
+		d.recorder.add(o)
+		done <- o.Attempt
+	}()
+	select {
+	case a := <-done:
+		if a == nil {
+			return nil, ErrUnavailable
+		}
+		return a, nil
+	case <-ctx.Done():
+		return nil, errors.Join(ErrUnavailable, ctx.Err())
+	}
 }

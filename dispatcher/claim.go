@@ -1,0 +1,237 @@
+package dispatcher
+
+import (
+	"container/heap"
+	"context"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/fanfare-webhooks/fanfare"
+	"github.com/fanfare-webhooks/fanfare/internal/store"
+)
+
+const (
+	// claimHooks is the most webhooks that one statement claims for.
+	claimHooks = 100
+	// claimRows is the most retries that one statement claims.
+	claimRows = 1000
+	// noRoomWait is how long a webhook whose queue is full is left alone.
+	noRoomWait = 200 * time.Millisecond
+	// rescanEvery bounds how late a retry is noticed that another node wrote.
+	rescanEvery = 30 * time.Second
+)
+
+// dueHeap knows when each webhook has its earliest retry, so that a claim names webhooks and never
+// searches. What this node writes it notes at once; what others write a scan finds.
+type dueHeap struct {
+	mu    sync.Mutex // guards all below
+	items dueItems
+	at    map[uuid.UUID]*dueItem
+	wake  chan struct{} // holds one token when the earliest time moved
+}
+
+type dueItem struct {
+	webhook uuid.UUID
+	due     time.Time // the database's clock
+	index   int
+}
+
+func newDueHeap() *dueHeap {
+	return &dueHeap{at: make(map[uuid.UUID]*dueItem), wake: make(chan struct{}, 1)}
+}
+
+// note says that a webhook has a retry at due.
+func (h *dueHeap) note(webhook uuid.UUID, due time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch it := h.at[webhook]; {
+	case it == nil:
+		it = &dueItem{webhook: webhook, due: due}
+		h.at[webhook] = it
+		heap.Push(&h.items, it)
+	case due.Before(it.due):
+		it.due = due
+		heap.Fix(&h.items, it.index)
+	default:
+		return
+	}
+	if h.items[0].webhook == webhook {
+		select {
+		case h.wake <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// pop removes up to n webhooks that have something due at now, and answers when the next one is.
+func (h *dueHeap) pop(now time.Time, n int) (due []uuid.UUID, next time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for len(h.items) > 0 && len(due) < n && !h.items[0].due.After(now) {
+		it := heap.Pop(&h.items).(*dueItem)
+		delete(h.at, it.webhook)
+		due = append(due, it.webhook)
+	}
+	if len(h.items) > 0 {
+		next = h.items[0].due
+	}
+	return due, next
+}
+
+type dueItems []*dueItem
+
+func (s dueItems) Len() int           { return len(s) }
+func (s dueItems) Less(i, j int) bool { return s[i].due.Before(s[j].due) }
+func (s dueItems) Swap(i, j int)      { s[i], s[j] = s[j], s[i]; s[i].index, s[j].index = i, j }
+
+func (s *dueItems) Push(x any) {
+	it := x.(*dueItem)
+	it.index = len(*s)
+	*s = append(*s, it)
+}
+
+func (s *dueItems) Pop() any {
+	old := *s
+	it := old[len(old)-1]
+	old[len(old)-1] = nil
+	*s = old[:len(old)-1]
+	return it
+}
+
+// claimLoop brings retries back into the queue when they are due.
+func (d *Dispatcher) claimLoop(ctx context.Context) {
+	rescan := time.NewTimer(0)
+	defer rescan.Stop()
+	next := time.NewTimer(0)
+	defer next.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-rescan.C:
+			d.rescan(ctx)
+			rescan.Reset(rescanEvery)
+		case <-d.due.wake:
+		case <-next.C:
+		}
+		next.Reset(d.claimDue(ctx))
+		d.progressed.tick("claim")
+	}
+}
+
+func (d *Dispatcher) rescan(ctx context.Context) {
+	due, err := d.store.DueWebhooks(ctx)
+	if err != nil {
+		d.logTrouble(ctx, "retries could not be listed", err)
+		return
+	}
+	for webhook, at := range due {
+		d.due.note(webhook, at)
+	}
+}
+
+// claimDue claims what is due and answers how long to wait for the next.
+func (d *Dispatcher) claimDue(ctx context.Context) time.Duration {
+	now := d.node.now()
+	if !d.node.mayStart() {
+		return time.Second
+	}
+	hooks, next := d.due.pop(now, claimHooks)
+	if len(hooks) == 0 {
+		if next.IsZero() {
+			return rescanEvery
+		}
+		return max(next.Sub(now), 0)
+	}
+	wants := make([]store.Want, 0, len(hooks))
+	rows := 0
+	for _, id := range hooks {
+		room := min(d.queue.room(id, d.limitOf(id)), claimRows-rows)
+		if room == 0 {
+			d.due.note(id, now.Add(noRoomWait))
+			continue
+		}
+		rows += room
+		wants = append(wants, store.Want{WebhookID: id, Room: room})
+	}
+	if len(wants) == 0 {
+		return 0
+	}
+	if err := d.claim(ctx, wants); err != nil {
+		d.logTrouble(ctx, "retries could not be claimed", err)
+		for _, w := range wants {
+			d.due.note(w.WebhookID, now.Add(time.Second))
+		}
+	}
+	return 0
+}
+
+func (d *Dispatcher) claim(ctx context.Context, wants []store.Want) error {
+	me := d.node.id()
+	claimed, next, err := d.store.Claim(ctx, me, wants)
+	if err != nil {
+		return err
+	}
+	refs, ids := make([]store.RetryRef, len(claimed)), make([]uuid.UUID, len(claimed))
+	for i := range claimed {
+		refs[i] = store.RetryRef{WebhookID: claimed[i].WebhookID, EventID: claimed[i].EventID}
+		ids[i] = claimed[i].EventID
+	}
+	d.recorder.claim(refs...)
+	for webhook, at := range next {
+		d.due.note(webhook, at)
+	}
+	if len(claimed) == 0 {
+		return nil
+	}
+	events, err := d.store.EventsByID(ctx, ids)
+	if err != nil {
+		d.recorder.unclaim(refs) // found as forgotten, and freed
+		return err
+	}
+	d.enqueue(d.retried(me, claimed, events))
+	return nil
+}
+
+// retried makes deliveries of claimed retries.
+func (d *Dispatcher) retried(me uuid.UUID, claimed []store.Retry, events map[uuid.UUID]*fanfare.Event) []*delivery {
+	shared := make(map[uuid.UUID]*event, len(events))
+	for id, e := range events {
+		shared[id] = newEvent(e)
+	}
+	now := time.Now()
+	ds := make([]*delivery, len(claimed))
+	for i, r := range claimed {
+		e := shared[r.EventID]
+		if e == nil { // expunged or below the horizon: the sender says so
+			e = &event{id: r.EventID}
+			shared[r.EventID] = e
+		}
+		ds[i] = &delivery{
+			event: e, webhook: r.WebhookID, account: r.AccountID, owner: me, trigger: r.Trigger, number: r.Number,
+			tries: r.Tries, takeovers: r.Takeovers, firstAt: r.FirstAt, queuedAt: now, limit: d.limitOf(r.WebhookID),
+		}
+	}
+	return ds
+}
+
+func newEvent(e *fanfare.Event) *event {
+	return &event{id: e.ID, account: e.AccountID, typ: e.Type, data: e.Data, occurredAt: e.OccurredAt, test: e.Test}
+}
+
+// limitOf is a webhook's max_in_flight; one that is unknown has nothing to send.
+func (d *Dispatcher) limitOf(webhook uuid.UUID) int {
+	if w := d.registry.Snapshot().Webhook(webhook); w != nil {
+		return w.MaxInFlight
+	}
+	return 32
+}
+
+// logTrouble logs a failure of Postgres, unless it only comes from stopping.
+func (d *Dispatcher) logTrouble(ctx context.Context, what string, err error) {
+	if ctx.Err() == nil {
+		d.log.Error(what, "error", err)
+	}
+}

@@ -1,0 +1,336 @@
+package dispatcher
+
+import (
+	"context"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/fanfare-webhooks/fanfare"
+	"github.com/fanfare-webhooks/fanfare/internal/store"
+)
+
+// The most that one commit holds. Past some hundred rows a commit gets no cheaper a row, and everybody
+// in the cluster waits for it.
+const (
+	groupEvents = 1000
+	groupBytes  = 4 << 20
+)
+
+// ingestDeadline bounds one commit. It is longer than the statement's own timeouts, so that it ends
+// only what does not answer at all.
+const ingestDeadline = 12 * time.Second
+
+// call is one caller's publications on their way through a commit: all of one call are in one group.
+type call struct {
+	pubs    []Publication
+	only    uuid.UUID        // a test: the one webhook that gets it
+	events  []store.NewEvent // matched; parallel to pubs
+	hooks   [][]target       // whom each event goes to; parallel to pubs
+	lineage []uuid.UUID      // every account the match depends on
+	version int64            // of the snapshot it was matched against
+	bytes   int64
+
+	done       chan struct{} // closed by the committer, which wrote the rest
+	ids        []uuid.UUID
+	inserted   []bool      // false: the idempotency key was known
+	deliveries []*delivery // of a test, which its caller sends
+	err        error
+}
+
+// target is a webhook that an event goes to.
+type target struct {
+	webhook, account uuid.UUID
+	limit            int // its max_in_flight
+}
+
+// committer gathers calls while a commit is in flight; the next group is what came meanwhile. It needs
+// no timer, and an idle node commits a lone event at once.
+type committer struct {
+	maxEvents int
+	maxBytes  int64
+
+	mu     sync.Mutex // guards all below
+	calls  []*call
+	events int
+	bytes  int64
+	closed bool
+	wake   chan struct{} // holds one token while there is work
+}
+
+func newCommitter(maxEvents int, maxBytes int64) *committer {
+	return &committer{maxEvents: maxEvents, maxBytes: maxBytes, wake: make(chan struct{}, 1)}
+}
+
+// full reports whether a new call would be refused.
+func (c *committer) full() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.events >= c.maxEvents || c.bytes >= c.maxBytes
+}
+
+// add queues calls for the next commit. Those that return from a stale snapshot are never refused for
+// want of room: they had their place.
+func (c *committer) add(cl *call, again bool) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return ErrUnavailable
+	}
+	if !again && (c.events >= c.maxEvents || c.bytes >= c.maxBytes) {
+		return ErrOverloaded
+	}
+	c.calls = append(c.calls, cl)
+	c.events += len(cl.pubs)
+	c.bytes += cl.bytes
+	c.signal()
+	return nil
+}
+
+func (c *committer) signal() {
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
+}
+
+// take removes the next group's calls. Two calls with one idempotency key never share a group: the
+// second waits for the next, where the log knows its key.
+func (c *committer) take() []*call {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var (
+		group, left []*call
+		events      int
+		bytes       int64
+		keys        map[store.KeyRef]bool
+	)
+	for i, cl := range c.calls {
+		if events > 0 && (events+len(cl.pubs) > groupEvents || bytes+cl.bytes > groupBytes) {
+			left = append(left, c.calls[i:]...)
+			break
+		}
+		if clash := claimKeys(&keys, cl); clash {
+			left = append(left, cl)
+			continue
+		}
+		group = append(group, cl)
+		events += len(cl.pubs)
+		bytes += cl.bytes
+	}
+	c.calls = left
+	c.events -= events
+	c.bytes -= bytes
+	if len(left) > 0 {
+		c.signal()
+	}
+	return group
+}
+
+// claimKeys adds the call's idempotency keys to keys, unless one of them is there.
+func claimKeys(keys *map[store.KeyRef]bool, cl *call) (clash bool) {
+	for i := range cl.pubs {
+		if k := cl.pubs[i].keyRef(); k.Key != "" && (*keys)[k] {
+			return true
+		}
+	}
+	for i := range cl.pubs {
+		if k := cl.pubs[i].keyRef(); k.Key != "" {
+			if *keys == nil {
+				*keys = make(map[store.KeyRef]bool)
+			}
+			(*keys)[k] = true
+		}
+	}
+	return false
+}
+
+// close refuses new calls; what is queued is still committed.
+func (c *committer) close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closed = true
+	c.signal()
+}
+
+func (d *Dispatcher) commitLoop(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			d.commitRest()
+			return
+		case <-d.incoming.wake:
+		}
+		if calls := d.incoming.take(); len(calls) > 0 {
+			d.commit(calls)
+		}
+		d.progressed.tick("commit")
+	}
+}
+
+func (d *Dispatcher) commitRest() {
+	for calls := d.incoming.take(); len(calls) > 0; calls = d.incoming.take() {
+		d.commit(calls)
+	}
+}
+
+// commit appends one group to the log, tells the callers, and queues the deliveries.
+func (d *Dispatcher) commit(calls []*call) {
+	g := d.newGroup(calls)
+	grp := d.recorder.open(g.ID, g.Node)
+	ctx, cancel := context.WithTimeout(context.Background(), ingestDeadline)
+	start := time.Now()
+	c, err := d.store.Ingest(ctx, g)
+	cancel()
+	d.metrics.commitSeconds.Observe(time.Since(start).Seconds())
+	if err != nil || c.Inserted == nil {
+		// If the group was committed all the same it is now one that nobody remembers.
+		d.recorder.forget(grp)
+	}
+	switch {
+	case err != nil:
+		d.log.Error("commit failed", "events", len(g.Events), "error", err)
+		finish(calls, ErrUnavailable)
+	case !c.Alive:
+		d.node.suspect()
+		finish(calls, ErrUnavailable)
+	case len(c.Stale) > 0:
+		d.commitAgain(calls, c.Stale)
+	case c.Beyond:
+		d.log.Error("publishing refused: the log's position is beyond the newest partition; is the database's clock right?")
+		finish(calls, ErrUnavailable)
+	default:
+		d.metrics.groupEvents.Observe(float64(len(g.Events)))
+		d.node.saw(c.Base + fanfare.Position(len(g.Events)))
+		d.deliver(calls, g, c, grp)
+	}
+}
+
+func (d *Dispatcher) newGroup(calls []*call) *store.Group {
+	g := &store.Group{
+		ID: uuid.New(), Node: d.node.id(),
+		RegistryVersion: calls[0].version, Floor: d.node.floor(), Ceiling: d.node.ceiling(),
+	}
+	seen := make(map[uuid.UUID]bool)
+	for _, cl := range calls {
+		g.Events = append(g.Events, cl.events...)
+		g.RegistryVersion = min(g.RegistryVersion, cl.version)
+		for _, a := range cl.lineage {
+			if !seen[a] {
+				seen[a] = true
+				g.Accounts = append(g.Accounts, a)
+			}
+		}
+	}
+	for i := range g.Events {
+		g.Events[i].Tail = rand.Uint64() //nolint:gosec // ids are unique by position; the tail keeps them from being guessed by counting
+	}
+	return g
+}
+
+// commitAgain sends calls about stale accounts back through matching, and commits the others at once,
+// so that a tenant that edits in a loop delays only itself.
+func (d *Dispatcher) commitAgain(calls []*call, stale []uuid.UUID) {
+	isStale := make(map[uuid.UUID]bool, len(stale))
+	for _, id := range stale {
+		isStale[id] = true
+	}
+	var fresh, again []*call
+	for _, cl := range calls {
+		if touches(cl.lineage, isStale) {
+			again = append(again, cl)
+		} else {
+			fresh = append(fresh, cl)
+		}
+	}
+	d.metrics.stale.Add(float64(len(again)))
+	d.senders.Add(1)
+	go func() {
+		defer d.senders.Done()
+		ctx, cancel := context.WithTimeout(d.sendCtx, ingestDeadline)
+		defer cancel()
+		err := d.registry.CatchUp(ctx)
+		for _, cl := range again {
+			if err != nil {
+				finish([]*call{cl}, ErrUnavailable)
+			} else if err := d.match(cl); err != nil {
+				finish([]*call{cl}, err)
+			} else if err := d.incoming.add(cl, true); err != nil {
+				finish([]*call{cl}, err)
+			}
+		}
+	}()
+	if len(fresh) > 0 {
+		d.commit(fresh)
+	}
+}
+
+func touches(lineage []uuid.UUID, stale map[uuid.UUID]bool) bool {
+	for _, a := range lineage {
+		if stale[a] {
+			return true
+		}
+	}
+	return false
+}
+
+func finish(calls []*call, err error) {
+	for _, cl := range calls {
+		cl.err = err
+		close(cl.done)
+	}
+}
+
+// deliver queues what a committed group owes and wakes its callers.
+func (d *Dispatcher) deliver(calls []*call, g *store.Group, c *store.Committed, grp *group) {
+	var (
+		now    = time.Now()
+		queued []*delivery
+		owed   int
+		n      int
+	)
+	for _, cl := range calls {
+		cl.ids, cl.inserted = make([]uuid.UUID, len(cl.pubs)), c.Inserted[n:n+len(cl.pubs)]
+		for i := range cl.pubs {
+			cl.ids[i] = c.ID(g, n)
+			n++
+			if !cl.inserted[i] {
+				continue
+			}
+			d.metrics.published.Inc()
+			ds := d.deliveriesOf(cl, i, grp, now)
+			owed += len(ds)
+			if cl.only == uuid.Nil {
+				queued = append(queued, ds...)
+			} else {
+				cl.deliveries = append(cl.deliveries, ds...)
+			}
+		}
+	}
+	d.recorder.expect(grp, owed)
+	d.enqueue(queued)
+	finish(calls, nil)
+}
+
+func (d *Dispatcher) deliveriesOf(cl *call, i int, grp *group, now time.Time) []*delivery {
+	p := &cl.pubs[i]
+	e := &event{
+		id: cl.ids[i], account: p.AccountID, typ: p.Type, data: p.Data, occurredAt: p.OccurredAt,
+		test: cl.only != uuid.Nil,
+	}
+	trigger := fanfare.TriggerFirst
+	if e.test {
+		trigger = fanfare.TriggerTest
+	}
+	at := fanfare.EventTime(e.id)
+	ds := make([]*delivery, len(cl.hooks[i]))
+	for j, h := range cl.hooks[i] {
+		ds[j] = &delivery{
+			event: e, webhook: h.webhook, account: h.account, owner: grp.owner, group: grp, limit: h.limit,
+			trigger: trigger, firstAt: at, queuedAt: now,
+		}
+	}
+	return ds
+}

@@ -1,0 +1,234 @@
+// Package dispatcher is an event's whole life: it is taken in, committed, queued, sent, recorded,
+// repeated when it failed and taken over when a node dies.
+//
+// It hides how an event that was acknowledged cannot be lost: what is in memory is only ever a copy of
+// what an open group or a row of retries owes, and both name the incarnation that has them in hand.
+//
+// The way of the data is the order to read it in:
+//
+//	publish.go  what a caller gives and gets; matching
+//	commit.go   events that arrive together are one append to the log
+//	queue.go    deliveries wait in turn: accounts, then webhooks, then age
+//	send.go     one attempt, from the queue's head to an outcome
+//	record.go   outcomes are written in lots, and groups settled
+//	claim.go    retries come back when they are due
+//	node.go     the incarnation and its lease, which fence all of the above
+//	recover.go  what dead nodes, and this one's own lost writes, left behind
+//	upkeep.go   partitions, old keys, the numbers an operator watches
+package dispatcher
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/fanfare-webhooks/fanfare/internal/egress"
+	"github.com/fanfare-webhooks/fanfare/internal/store"
+	"github.com/fanfare-webhooks/fanfare/registry"
+)
+
+// Options bound a dispatcher. Zero values take the defaults.
+type Options struct {
+	Slots       int           // requests in flight; 1,000
+	QueueDepth  int           // deliveries in memory; 100,000
+	HookDepth   int           // deliveries of one webhook in memory; 1,000
+	QueueBytes  int64         // payloads in memory; 64 MiB
+	IngestDepth int           // events that wait for their commit; 10,000
+	IngestBytes int64         // and their payloads; 64 MiB
+	Grace       time.Duration // how long requests in flight may take at a shutdown; 65 s
+	Retention   time.Duration // how long events are kept; 30 days
+	Log         *slog.Logger
+	Registerer  prometheus.Registerer
+}
+
+func (o *Options) setDefaults() {
+	setDefault(&o.Slots, 1000)
+	setDefault(&o.QueueDepth, 100_000)
+	setDefault(&o.HookDepth, 1000)
+	setDefault(&o.QueueBytes, 64<<20)
+	setDefault(&o.IngestDepth, 10_000)
+	setDefault(&o.IngestBytes, 64<<20)
+	setDefault(&o.Grace, 65*time.Second)
+	setDefault(&o.Retention, 30*24*time.Hour)
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Registerer == nil {
+		o.Registerer = prometheus.NewRegistry()
+	}
+}
+
+func setDefault[T comparable](v *T, def T) {
+	var zero T
+	if *v == zero {
+		*v = def
+	}
+}
+
+// Dispatcher is one node's part of the work.
+type Dispatcher struct {
+	opts     Options
+	store    *store.Store
+	registry *registry.Registry
+	egress   *egress.Client
+	log      *slog.Logger
+	metrics  *metrics
+
+	node     *node
+	incoming *committer
+	queue    *queue
+	recorder *recorder
+	due      *dueHeap
+
+	senders    sync.WaitGroup  // attempts in flight
+	sendCtx    context.Context // ends when the grace of a shutdown does
+	stopSends  context.CancelFunc
+	progressed *progress
+}
+
+// New prepares a dispatcher. It does nothing before [Dispatcher.Run].
+func New(s *store.Store, r *registry.Registry, e *egress.Client, o Options) *Dispatcher {
+	o.setDefaults()
+	d := &Dispatcher{opts: o, store: s, registry: r, egress: e, log: o.Log, due: newDueHeap(), progressed: newProgress()}
+	d.metrics = newMetrics(o.Registerer, d)
+	d.node = newNode()
+	d.incoming = newCommitter(o.IngestDepth, o.IngestBytes)
+	d.queue = newQueue(o.Slots, o.QueueDepth, o.HookDepth, o.QueueBytes)
+	d.recorder = newRecorder()
+	d.sendCtx, d.stopSends = context.WithCancel(context.Background())
+	return d
+}
+
+// Start joins as a node and makes the log ready to be written to. Publishing works when it returns.
+func (d *Dispatcher) Start(ctx context.Context) error {
+	if err := d.ensurePartitions(ctx); err != nil {
+		return err
+	}
+	return d.join(ctx)
+}
+
+// Run works until ctx ends, and then hands everything over that it has not done: requests in flight
+// get Options.Grace to end, what is still queued becomes free retries, the lease is given back. It
+// returns when all of that is on record, or Postgres cannot be reached for it.
+func (d *Dispatcher) Run(ctx context.Context) error {
+	defer d.stopSends()
+	// Claims and takeovers end first, then commits, then requests, then records, then the lease:
+	// each only when nothing can reach it any more.
+	claims := newStage(ctx)
+	claims.run(d.claimLoop)
+	claims.run(d.recoverLoop)
+	claims.run(d.upkeepLoop)
+	commits := newStage(context.WithoutCancel(ctx))
+	commits.run(d.commitLoop)
+	records := newStage(context.WithoutCancel(ctx))
+	records.run(d.recordLoop)
+	leases := newStage(context.WithoutCancel(ctx))
+	leases.run(d.leaseLoop)
+
+	<-ctx.Done()
+	claims.stop()
+	d.incoming.close()
+	commits.stop()
+
+	left := d.queue.close()
+	d.awaitSenders()
+	d.handOver(left)
+	err := d.flushRecords()
+	records.stop()
+	leases.stop()
+	if err == nil {
+		leave, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		defer cancel()
+		err = d.store.Leave(leave, d.node.id())
+	}
+	return err
+}
+
+// awaitSenders gives requests in flight their grace, and then ends them.
+func (d *Dispatcher) awaitSenders() {
+	done := make(chan struct{})
+	go func() { d.senders.Wait(); close(done) }()
+	select {
+	case <-done:
+	case <-time.After(d.opts.Grace):
+		d.log.Warn("the grace for requests in flight is over", "in_flight", d.queue.inFlight())
+		d.stopSends()
+		<-done
+	}
+}
+
+// handOver puts deliveries that were never tried on record as due now and free.
+func (d *Dispatcher) handOver(left []*delivery) {
+	for _, dl := range left {
+		d.recorder.add(d.parked(dl))
+	}
+	if len(left) > 0 {
+		d.log.Info("queued deliveries handed over", "deliveries", len(left))
+	}
+}
+
+// stage is some loops that end together.
+type stage struct {
+	ctx    context.Context
+	cancel context.CancelFunc
+	loops  sync.WaitGroup
+}
+
+func newStage(ctx context.Context) *stage {
+	s := &stage{}
+	s.ctx, s.cancel = context.WithCancel(ctx)
+	return s
+}
+
+func (s *stage) run(loop func(context.Context)) {
+	s.loops.Add(1)
+	go func() { defer s.loops.Done(); loop(s.ctx) }()
+}
+
+func (s *stage) stop() { s.cancel(); s.loops.Wait() }
+
+// delivery is one (event, webhook) pair in this process's hands. Whoever took it out of the queue is
+// alone with it.
+type delivery struct {
+	event     *event
+	webhook   uuid.UUID
+	account   uuid.UUID // the webhook's
+	owner     uuid.UUID // the incarnation that took it in hand
+	group     *group    // nil: it came from a row of retries
+	trigger   fanfare.Trigger
+	number    int // requests made before
+	tries     int // those that count against the schedule
+	takeovers int
+	limit     int       // the webhook's max_in_flight when it was queued
+	firstAt   time.Time // the first attempt's start, or the publish
+	queuedAt  time.Time // this process's clock
+}
+
+// event is what all deliveries of one event share.
+type event struct {
+	id         uuid.UUID
+	account    uuid.UUID
+	typ        string
+	data       []byte // nil: left in Postgres for want of memory
+	occurredAt time.Time
+	test       bool
+	queued     int // deliveries in the queue; guarded by queue.mu
+}
+
+// errStopping ends loops that wait for Postgres.
+var errStopping = errors.New("the node is stopping")
+
+// hostname names the node for people.
+func hostname() string {
+	name, err := os.Hostname()
+	if err != nil {
+		return "unknown"
+	}
+	return name
+}

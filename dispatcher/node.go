@@ -1,0 +1,180 @@
+package dispatcher
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/fanfare-webhooks/fanfare"
+	"github.com/fanfare-webhooks/fanfare/internal/store"
+)
+
+const (
+	// leaseTerm is how long a node is believed alive after its last renewal, by the database's clock.
+	leaseTerm = 5 * time.Second
+	// renewEvery leaves three tries within a term.
+	renewEvery = 1500 * time.Millisecond
+)
+
+// node is this process's standing in the cluster: its incarnation, how long it may start requests, and
+// what it has seen of the log.
+type node struct {
+	incarnation atomic.Pointer[uuid.UUID]
+	// leaseEnd is when the lease ends at the earliest: a term after the moment before its renewal was
+	// sent, by this process's monotonic clock, in nanoseconds since started.
+	leaseEnd atomic.Int64
+	started  time.Time
+	offset   atomic.Int64  // the database's clock minus this machine's, in nanoseconds
+	highest  atomic.Int64  // position
+	beyond   atomic.Int64  // the position at which the newest partition ends
+	live     atomic.Int64  // nodes, this one included
+	renew    chan struct{} // holds one token when the lease is suspected to be lost
+	orphans  chan struct{} // holds one token when a node has died
+	// settledIn is set once a lease was held for a full term: from then on this node may look for
+	// what dead nodes left. Only the lease loop sets it.
+	settledIn atomic.Bool
+}
+
+func newNode() *node {
+	n := &node{started: time.Now(), renew: make(chan struct{}, 1), orphans: make(chan struct{}, 1)}
+	n.incarnation.Store(&uuid.UUID{})
+	return n
+}
+
+func (n *node) id() uuid.UUID { return *n.incarnation.Load() }
+
+// now is the database's clock.
+func (n *node) now() time.Time { return time.Now().Add(time.Duration(n.offset.Load())) }
+
+// mayStart reports whether a request may start: not when another node could already have taken over.
+func (n *node) mayStart() bool { return time.Since(n.started) < time.Duration(n.leaseEnd.Load()) }
+
+func (n *node) floor() fanfare.Position   { return fanfare.Position(n.highest.Load()) }
+func (n *node) ceiling() fanfare.Position { return fanfare.Position(n.beyond.Load()) }
+
+// saw remembers the highest position, below which this node never lets the log fall: a standby with a
+// slower clock may be promoted. Only the commit loop calls it.
+func (n *node) saw(p fanfare.Position) {
+	if int64(p) > n.highest.Load() {
+		n.highest.Store(int64(p))
+	}
+}
+
+// suspect asks for a renewal now.
+func (n *node) suspect() {
+	select {
+	case n.renew <- struct{}{}:
+	default:
+	}
+}
+
+// held says that a lease of a term was granted by a statement sent at sent, and answered now.
+func (n *node) held(sent time.Time, l store.Lease) {
+	n.leaseEnd.Store(int64(sent.Add(leaseTerm).Sub(n.started)))
+	n.offset.Store(int64(l.Now.Sub(sent.Add(time.Since(sent) / 2))))
+	n.live.Store(int64(l.Live))
+}
+
+// leaseAge is how long ago the lease was renewed; more than [leaseTerm] means that it is lost.
+func (n *node) leaseAge() time.Duration {
+	return time.Since(n.started) - time.Duration(n.leaseEnd.Load()) + leaseTerm
+}
+
+// join begins a new incarnation.
+func (d *Dispatcher) join(ctx context.Context) error {
+	id := uuid.New()
+	if err := d.store.Join(ctx, id, hostname(), leaseTerm); err != nil {
+		return err
+	}
+	d.node.incarnation.Store(&id)
+	d.log.Info("joined", "node", id)
+	return d.renew(ctx)
+}
+
+func (d *Dispatcher) renew(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, renewEvery)
+	defer cancel()
+	sent := time.Now()
+	l, err := d.store.Renew(ctx, d.node.id(), leaseTerm)
+	if err != nil {
+		return err
+	}
+	d.node.held(sent, l)
+	return nil
+}
+
+// leaseLoop renews the lease, ends the incarnation when another node has marked it dead, and marks
+// others. Only a node that held its lease for a full term marks anybody, so that an outage of Postgres
+// makes nobody a ghost.
+func (d *Dispatcher) leaseLoop(ctx context.Context) {
+	t := time.NewTicker(renewEvery)
+	defer t.Stop()
+	since := time.Now() // when the lease was last not held
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		case <-d.node.renew:
+		}
+		lapsed := !d.node.mayStart()
+		err := d.renew(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case errors.Is(err, store.ErrDead):
+			d.log.Warn("this node was taken for dead; starting anew", "node", d.node.id())
+			since = time.Now()
+			if err := d.rejoin(ctx); err != nil {
+				d.logTrouble(ctx, "could not join again", err)
+			}
+		case err != nil:
+			if !d.node.mayStart() && !lapsed {
+				d.log.Error("the lease is lost; no request starts until Postgres answers", "error", err)
+			}
+		default:
+			if lapsed {
+				d.log.Info("the lease is held again")
+				since = time.Now()
+				d.startSenders(d.queue.wake())
+			}
+			if time.Since(since) >= leaseTerm {
+				d.markDead(ctx)
+			}
+		}
+		d.progressed.tick("lease")
+	}
+}
+
+// rejoin drops everything that the dead incarnation had in hand, which others own now. Requests in
+// flight end and are recorded as facts that change no state.
+func (d *Dispatcher) rejoin(ctx context.Context) error {
+	d.recorder.forgetAll()
+	dropped := d.queue.clear()
+	d.log.Info("queued deliveries dropped; the node that took over has them", "deliveries", len(dropped))
+	if err := d.join(ctx); err != nil {
+		return err
+	}
+	d.startSenders(d.queue.wake())
+	return nil
+}
+
+func (d *Dispatcher) markDead(ctx context.Context) {
+	dead, err := d.store.MarkDead(ctx, d.node.id())
+	if err != nil {
+		d.logTrouble(ctx, "dead nodes could not be marked", err)
+		return
+	}
+	for _, id := range dead {
+		d.log.Warn("node marked dead: its lease ran out", "node", id)
+	}
+	if d.node.settledIn.CompareAndSwap(false, true) || len(dead) > 0 {
+		select {
+		case d.node.orphans <- struct{}{}:
+		default:
+		}
+	}
+}

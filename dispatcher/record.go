@@ -1,0 +1,280 @@
+package dispatcher
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/fanfare-webhooks/fanfare/internal/store"
+)
+
+const (
+	// lotSize is the most outcomes of one transaction.
+	lotSize = 1000
+	// lotPause lets a lot fill after its first outcome: outcomes are in nobody's way, and a transaction
+	// a millisecond would cost Postgres a third more.
+	lotPause = 10 * time.Millisecond
+	// maxUnrecorded outcomes may wait; beyond it senders wait for the recorder.
+	maxUnrecorded = 20_000
+	// recordDeadline bounds one transaction that gets no answer.
+	recordDeadline = 35 * time.Second
+	// flushDeadline bounds how long a stopping node tries to write its last outcomes.
+	flushDeadline = 30 * time.Second
+)
+
+// group is one commit of this node, until each of its deliveries has an outcome on record.
+type group struct {
+	id    uuid.UUID
+	owner uuid.UUID
+	owed  int // deliveries without an outcome on record; guarded by recorder.mu
+}
+
+// recorder remembers what this node owes and writes what became of it. Its memory of groups and claims
+// is what tells a forgotten row from one in hand: a group is in it before its statement is sent, and
+// leaves when the transaction that settles it is known to have succeeded.
+type recorder struct {
+	mu      sync.Mutex // guards all below
+	groups  map[uuid.UUID]*group
+	claims  map[store.RetryRef]bool
+	pending []store.Outcome
+	settled []*group
+	writing int        // outcomes taken by the loop and not yet written
+	room    *sync.Cond // signalled when pending shrinks
+
+	wake chan struct{} // holds one token while there is something to write
+}
+
+func newRecorder() *recorder {
+	r := &recorder{
+		groups: make(map[uuid.UUID]*group), claims: make(map[store.RetryRef]bool),
+		wake: make(chan struct{}, 1),
+	}
+	r.room = sync.NewCond(&r.mu)
+	return r
+}
+
+// open remembers a group that is about to be committed or was taken over.
+func (r *recorder) open(id, owner uuid.UUID) *group {
+	g := &group{id: id, owner: owner}
+	r.mu.Lock()
+	r.groups[id] = g
+	r.mu.Unlock()
+	return g
+}
+
+// expect says how many outcomes a group waits for. It must come before the first of them.
+func (r *recorder) expect(g *group, owed int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if g.owed = owed; owed == 0 {
+		r.settled = append(r.settled, g)
+		r.signal()
+	}
+}
+
+// forget drops a group whose commit failed, or that belongs to an incarnation that is dead.
+func (r *recorder) forget(g *group) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.groups, g.id)
+}
+
+// forgetAll drops every group and claim: the incarnation that had them is dead.
+func (r *recorder) forgetAll() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	clear(r.groups)
+	clear(r.claims)
+}
+
+// claim remembers retries that this node has in hand.
+func (r *recorder) claim(refs ...store.RetryRef) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, ref := range refs {
+		r.claims[ref] = true
+	}
+}
+
+// unclaim forgets retries that this node cannot do anything about.
+func (r *recorder) unclaim(refs []store.RetryRef) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, ref := range refs {
+		delete(r.claims, ref)
+	}
+}
+
+// forgotten tells what of the things that the database says it owns this node does not remember.
+func (r *recorder) forgotten(m store.Mine) (lost store.Mine) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, id := range m.Groups {
+		if r.groups[id] == nil {
+			lost.Groups = append(lost.Groups, id)
+		}
+	}
+	for _, ref := range m.Retries {
+		if !r.claims[ref] {
+			lost.Retries = append(lost.Retries, ref)
+		}
+	}
+	return lost
+}
+
+// add queues an outcome. It waits while too many are unwritten: then Postgres is away, and the senders
+// are about to stop anyway.
+func (r *recorder) add(o store.Outcome) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for len(r.pending) >= maxUnrecorded {
+		r.room.Wait()
+	}
+	r.pending = append(r.pending, o)
+	r.signal()
+}
+
+func (r *recorder) signal() {
+	select {
+	case r.wake <- struct{}{}:
+	default:
+	}
+}
+
+// take removes the next lot. Groups whose last outcomes are in it are settled by it.
+func (r *recorder) take(owner uuid.UUID) (*store.Lot, []*group) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	n := min(len(r.pending), lotSize)
+	lot := &store.Lot{Owner: owner, Outcomes: r.pending[:n:n]}
+	if r.pending = r.pending[n:]; len(r.pending) == 0 {
+		r.pending = nil
+	} else {
+		r.signal()
+	}
+	r.writing = n
+	settled := r.settled
+	r.settled = nil
+	for i := range lot.Outcomes {
+		g := r.groups[lot.Outcomes[i].Group]
+		if g == nil {
+			continue
+		}
+		if g.owed--; g.owed == 0 {
+			settled = append(settled, g)
+		}
+	}
+	for _, g := range settled {
+		lot.Settled = append(lot.Settled, g.id)
+	}
+	r.room.Broadcast()
+	return lot, settled
+}
+
+// written forgets what a lot has put on record.
+func (r *recorder) written(lot *store.Lot, settled []*group) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, g := range settled {
+		delete(r.groups, g.id)
+	}
+	for i := range lot.Outcomes {
+		if o := &lot.Outcomes[i]; o.Group == uuid.Nil {
+			delete(r.claims, o.Ref())
+		}
+	}
+	r.writing = 0
+	r.room.Broadcast()
+}
+
+// drained waits until everything that was added is on record, or stop says so.
+func (r *recorder) drained(stop func() bool) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for len(r.pending)+len(r.settled)+r.writing > 0 {
+		if stop() {
+			return false
+		}
+		r.room.Wait()
+	}
+	return true
+}
+
+func (r *recorder) backlog() (groups, outcomes int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.groups), len(r.pending) + r.writing
+}
+
+func (d *Dispatcher) recordLoop(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-d.recorder.wake:
+		}
+		pause(ctx, lotPause)
+		d.writeLot(ctx)
+		d.progressed.tick("record")
+	}
+}
+
+// writeLot writes the next lot, again and again until Postgres takes it.
+func (d *Dispatcher) writeLot(ctx context.Context) {
+	lot, settled := d.recorder.take(d.node.id())
+	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
+		try, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordDeadline)
+		err := d.store.RecordOrHalve(try, lot, d.rejected)
+		cancel()
+		if err == nil {
+			break
+		}
+		d.log.Error("outcomes could not be recorded; trying again", "outcomes", len(lot.Outcomes), "error", err)
+		if pause(ctx, wait); ctx.Err() != nil {
+			return
+		}
+	}
+	d.recorder.written(lot, settled)
+	d.metrics.lotOutcomes.Observe(float64(len(lot.Outcomes)))
+	for i := range lot.Outcomes {
+		if r := lot.Outcomes[i].Retry; r != nil {
+			d.due.note(r.WebhookID, r.DueAt)
+		}
+	}
+}
+
+func (d *Dispatcher) rejected(o *store.Outcome, err error) {
+	d.metrics.rejected.Inc()
+	ref := o.Ref()
+	d.log.Error("an outcome was refused by Postgres and left out", "event", ref.EventID, "webhook", ref.WebhookID, "error", err)
+}
+
+// flushRecords waits until every outcome is on record, for as long as Postgres may be expected back.
+func (d *Dispatcher) flushRecords() error {
+	over := false
+	t := time.AfterFunc(flushDeadline, func() {
+		d.recorder.mu.Lock()
+		over = true
+		d.recorder.mu.Unlock()
+		d.recorder.room.Broadcast()
+	})
+	defer t.Stop()
+	if !d.recorder.drained(func() bool { return over }) {
+		_, n := d.recorder.backlog()
+		d.log.Error("stopping with outcomes unrecorded: their deliveries will be repeated", "outcomes", n)
+		return errStopping
+	}
+	return nil
+}
+
+// pause waits, or until ctx ends.
+func pause(ctx context.Context, wait time.Duration) {
+	t := time.NewTimer(wait)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	}
+}

@@ -1,0 +1,276 @@
+package dispatcher
+
+import (
+	"context"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/fanfare-webhooks/fanfare"
+	"github.com/fanfare-webhooks/fanfare/internal/egress"
+	"github.com/fanfare-webhooks/fanfare/internal/store"
+	"github.com/fanfare-webhooks/fanfare/registry"
+	"github.com/fanfare-webhooks/fanfare/retry"
+	"github.com/fanfare-webhooks/fanfare/signature"
+)
+
+// maxTakeovers is how many nodes may die with a retry in hand before it is suspected of killing them.
+const maxTakeovers = 3
+
+// enqueue hands deliveries to the senders. Those that find no room wait in Postgres instead.
+func (d *Dispatcher) enqueue(ds []*delivery) {
+	start, over := d.queue.push(ds)
+	d.startSenders(start)
+	for _, dl := range over {
+		d.metrics.parked.Inc()
+		d.recorder.add(d.parked(dl))
+	}
+}
+
+func (d *Dispatcher) startSenders(n int) {
+	d.senders.Add(n)
+	for range n {
+		go d.sender()
+	}
+}
+
+// sender takes deliveries until none is ready or the node may start no request.
+func (d *Dispatcher) sender() {
+	defer d.senders.Done()
+	for {
+		if !d.node.mayStart() {
+			d.queue.end()
+			return
+		}
+		dl := d.queue.take()
+		if dl == nil {
+			return
+		}
+		d.recorder.add(d.send(dl))
+		d.queue.done(dl)
+		d.progressed.tick("send")
+	}
+}
+
+// send brings a delivery to its next outcome: an attempt, or a decision without one.
+func (d *Dispatcher) send(dl *delivery) store.Outcome {
+	w, gone := d.lookup(dl)
+	now := d.node.now()
+	switch {
+	case w == nil && gone == "":
+		return d.parked(dl)
+	case w == nil:
+		return d.decided(dl, w, fanfare.Discarded, gone)
+	case !w.Enabled() && !dl.event.test:
+		return d.decided(dl, w, fanfare.Discarded, fanfare.ReasonWebhookDisabled)
+	case dl.takeovers >= maxTakeovers:
+		d.metrics.quarantined.Inc()
+		d.log.Warn("delivery quarantined: nodes die with it", "event", dl.event.id, "webhook", dl.webhook)
+		return d.decided(dl, w, fanfare.Exhausted, fanfare.ReasonQuarantined)
+	case retry.Schedule(w.RetrySchedule).Expired(dl.firstAt, now):
+		return d.decided(dl, w, fanfare.Exhausted, fanfare.ReasonExpired)
+	}
+	return d.attempt(dl, w)
+}
+
+// lookup finds the webhook, or says why there is none. It knows neither only when the node stops.
+func (d *Dispatcher) lookup(dl *delivery) (*registry.Webhook, fanfare.Reason) {
+	w := d.registry.Snapshot().Webhook(dl.webhook)
+	if w == nil && d.registry.PolledAt().Before(dl.queuedAt) {
+		// It may be newer than this node's registry: never say deleted without having asked.
+		for d.registry.CatchUp(d.sendCtx) != nil {
+			select {
+			case <-d.sendCtx.Done():
+				return nil, ""
+			case <-time.After(time.Second):
+			}
+		}
+		w = d.registry.Snapshot().Webhook(dl.webhook)
+	}
+	switch snap := d.registry.Snapshot(); {
+	case w != nil:
+		return w, ""
+	case !snap.Account(dl.account):
+		return nil, fanfare.ReasonAccountDeleted
+	default:
+		return nil, fanfare.ReasonWebhookDeleted
+	}
+}
+
+// attempt makes one request and turns what came back into an outcome.
+func (d *Dispatcher) attempt(dl *delivery, w *registry.Webhook) store.Outcome {
+	a := d.newAttempt(dl, w)
+	a.Number, a.URL, a.Method = dl.number+1, w.URL, http.MethodPost
+	first := dl.number == 0
+	if first {
+		d.metrics.startSeconds.Observe(a.StartedAt.Sub(fanfare.EventTime(dl.event.id)).Seconds())
+		dl.firstAt = a.StartedAt
+	}
+	r := d.request(dl, w, a)
+	a.Duration = r.Duration
+	a.Status, a.ResponseHeaders, a.ResponseBody = r.Status, r.Header, r.Body
+	a.ErrorDetail = r.Detail
+
+	ended := a.StartedAt.Add(r.Duration)
+	out := retry.Judge(retry.Answer{Status: r.Status, Error: r.Error, RetryAfter: r.RetryAfter}, ended)
+	if out.Verdict == fanfare.VerdictGone && !dl.event.test && !d.disableGone(w, ended) {
+		out.Verdict, out.Charged = fanfare.VerdictRetry, false
+	}
+	next := retry.Schedule(w.RetrySchedule).AfterAttempt(retry.Ended{
+		Outcome: out, Trigger: dl.trigger, At: ended, First: dl.firstAt, Tries: dl.tries,
+	}, rand.Float64()) //nolint:gosec // jitter
+	a.Verdict, a.Error = out.Verdict, out.Error
+	a.State, a.Reason, a.RetryAt = next.State, next.Reason, next.RetryAt
+	d.metrics.attempted(a, first, dl.event)
+	d.logAttempt(a)
+
+	o := store.Outcome{Attempt: a, Owner: dl.owner, Group: dl.groupID()}
+	if a.State == fanfare.Pending {
+		o.Retry = &store.Retry{
+			WebhookID: dl.webhook, EventID: dl.event.id, AccountID: dl.account, Trigger: fanfare.TriggerRetry,
+			Number: a.Number, Tries: next.Tries, FirstAt: dl.firstAt, DueAt: next.RetryAt,
+		}
+	}
+	return o
+}
+
+// request signs and sends. The bytes depend on the event alone, so that every try sends the same.
+func (d *Dispatcher) request(dl *delivery, w *registry.Webhook, a *fanfare.Attempt) egress.Result {
+	now := time.Now()
+	own := func(detail string) egress.Result {
+		return egress.Result{StartedAt: now, Error: fanfare.ErrOwn, Detail: detail, OwnFault: true}
+	}
+	data := dl.event.data
+	if data == nil {
+		events, err := d.store.EventsByID(d.sendCtx, []uuid.UUID{dl.event.id})
+		if err != nil {
+			return own("the event could not be read")
+		}
+		if e := events[dl.event.id]; e != nil {
+			data = e.Data
+		} else {
+			return egress.Result{StartedAt: now, Error: fanfare.ErrRequest, Detail: "the event is no longer kept"}
+		}
+	}
+	secrets := w.Secrets(now)
+	if len(secrets) == 0 {
+		return own("the webhook's secret could not be opened")
+	}
+	body := envelope(dl.event, data)
+	id := dl.event.id.String()
+	h := make(http.Header, 8)
+	signature.SetHeaders(h, id, now, body, secrets...)
+	h["Content-Type"] = contentType
+	h["X-Fanfare-Webhook-Id"] = []string{w.ID.String()}
+	h["X-Fanfare-Account-Id"] = []string{w.AccountID.String()}
+	h["X-Fanfare-Event-Type"] = []string{dl.event.typ}
+	h["X-Fanfare-Attempt"] = []string{strconv.Itoa(a.Number)}
+	return d.egress.Do(d.sendCtx, &egress.Request{Method: a.Method, URL: w.URL, Header: h, Body: body, Timeout: w.Timeout})
+}
+
+var contentType = []string{"application/json"}
+
+// envelope is the body that a receiver gets. None of the values but data could need escaping.
+func envelope(e *event, data []byte) []byte {
+	at := e.occurredAt
+	if at.IsZero() {
+		at = fanfare.EventTime(e.id)
+	}
+	b := make([]byte, 0, len(data)+len(e.typ)+192)
+	b = append(b, `{"id":"`...)
+	b = append(b, e.id.String()...)
+	b = append(b, `","type":"`...)
+	b = append(b, e.typ...)
+	b = append(b, `","timestamp":"`...)
+	b = at.UTC().AppendFormat(b, "2006-01-02T15:04:05.000Z07:00")
+	b = append(b, `","account_id":"`...)
+	b = append(b, e.account.String()...)
+	b = append(b, `","data":`...)
+	b = append(b, data...)
+	return append(b, '}')
+}
+
+// disableGone switches a webhook off whose receiver answered 410. It tries until that is durable, since
+// the attempt's record says so; false means that the node stops first.
+func (d *Dispatcher) disableGone(w *registry.Webhook, at time.Time) bool {
+	for {
+		changed, err := d.store.DisableWebhook(d.sendCtx, w.ID, fanfare.Disabled{
+			By: fanfare.DisabledByGone, Reason: "the receiver answered 410 Gone", At: at,
+		})
+		if err == nil {
+			if changed {
+				d.metrics.disabled.WithLabelValues(fanfare.DisabledByGone).Inc()
+				d.log.Info("webhook disabled: its receiver answered 410", "webhook", w.ID, "account", w.AccountID)
+			}
+			return true
+		}
+		d.log.Error("a webhook could not be disabled", "webhook", w.ID, "error", err)
+		select {
+		case <-d.sendCtx.Done():
+			return false
+		case <-time.After(time.Second):
+		}
+	}
+}
+
+// decided ends a delivery without a request.
+func (d *Dispatcher) decided(dl *delivery, w *registry.Webhook, state fanfare.State, reason fanfare.Reason) store.Outcome {
+	a := d.newAttempt(dl, w)
+	a.State, a.Reason = state, reason
+	d.metrics.ended(state)
+	d.log.Debug("delivery ended", "event", a.EventID, "webhook", a.WebhookID, "state", state, "reason", reason)
+	return store.Outcome{Attempt: a, Owner: dl.owner, Group: dl.groupID()}
+}
+
+// parked puts a delivery off without a try: due at once, to be claimed when there is room.
+func (d *Dispatcher) parked(dl *delivery) store.Outcome {
+	return store.Outcome{Owner: dl.owner, Group: dl.groupID(), Retry: &store.Retry{
+		WebhookID: dl.webhook, EventID: dl.event.id, AccountID: dl.account, Trigger: dl.trigger, Number: dl.number,
+		Tries: dl.tries, FirstAt: dl.firstAt, DueAt: d.node.now(), Takeovers: dl.takeovers,
+	}}
+}
+
+func (d *Dispatcher) newAttempt(dl *delivery, w *registry.Webhook) *fanfare.Attempt {
+	a := &fanfare.Attempt{
+		EventID: dl.event.id, WebhookID: dl.webhook, AccountID: dl.account,
+		Trigger: dl.trigger, StartedAt: d.node.now(), Node: dl.owner,
+	}
+	a.ID = attemptID(a.StartedAt)
+	if w != nil {
+		a.WebhookVersion = w.Version
+	}
+	return a
+}
+
+var attempts atomic.Uint64
+
+// attemptID makes time-ordered ids, and in the order of their making within a millisecond.
+func attemptID(at time.Time) uuid.UUID {
+	n := attempts.Add(1)
+	return fanfare.EventID(fanfare.PositionAt(at)|fanfare.Position(n&0xffff), rand.Uint64()) //nolint:gosec // unique, not secret
+}
+
+func (d *Dispatcher) logAttempt(a *fanfare.Attempt) {
+	level := slog.LevelDebug
+	msg := "attempt"
+	if a.State == fanfare.Exhausted {
+		level, msg = slog.LevelInfo, "delivery exhausted"
+	}
+	if !d.log.Enabled(context.Background(), level) {
+		return
+	}
+	d.log.Log(context.Background(), level, msg, "event", a.EventID, "webhook", a.WebhookID, "attempt", a.Number, "verdict", a.Verdict,
+		"status", a.Status, "error", a.Error, "state", a.State, "reason", a.Reason, "ms", a.Duration.Milliseconds())
+}
+
+func (dl *delivery) groupID() uuid.UUID {
+	if dl.group == nil {
+		return uuid.Nil
+	}
+	return dl.group.id
+}

@@ -1,0 +1,120 @@
+package dispatcher
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"sync"
+	"time"
+)
+
+const (
+	partitionsAhead = 3 * 24 * time.Hour
+	keysKept        = 24 * time.Hour
+	upkeepEvery     = 10 * time.Minute
+	countEvery      = 10 * time.Second
+)
+
+// upkeepLoop makes partitions ahead and removes old ones, forgets old idempotency keys, and counts what
+// an operator watches.
+func (d *Dispatcher) upkeepLoop(ctx context.Context) {
+	count := time.NewTicker(countEvery)
+	defer count.Stop()
+	upkeep := time.NewTimer(upkeepEvery / 10)
+	defer upkeep.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-count.C:
+			b, err := d.store.Backlog(ctx)
+			if err != nil {
+				d.logTrouble(ctx, "the backlog could not be counted", err)
+				continue
+			}
+			d.metrics.setBacklog(b)
+		case <-upkeep.C:
+			wait := upkeepEvery
+			if err := d.upkeep(ctx); err != nil {
+				d.logTrouble(ctx, "upkeep is put off", err)
+				wait = upkeepEvery / 20
+			}
+			upkeep.Reset(wait)
+		}
+		d.progressed.tick("upkeep")
+	}
+}
+
+func (d *Dispatcher) upkeep(ctx context.Context) error {
+	if err := d.ensurePartitions(ctx); err != nil {
+		return err
+	}
+	ended, err := d.store.RaiseHorizon(ctx, d.node.now().Add(-d.opts.Retention))
+	if err != nil {
+		return err
+	}
+	if ended.Groups+ended.Retries > 0 {
+		d.log.Warn("deliveries older than the retention were still owed", "groups", ended.Groups, "retries", ended.Retries)
+	}
+	dropped, err := d.store.DropPartitions(ctx)
+	if err != nil {
+		return err
+	}
+	if dropped > 0 {
+		d.log.Info("partitions older than the retention dropped", "partitions", dropped)
+	}
+	if _, err := d.store.PurgeKeys(ctx, d.node.now().Add(-keysKept)); err != nil {
+		return err
+	}
+	return d.store.PurgeNodes(ctx)
+}
+
+func (d *Dispatcher) ensurePartitions(ctx context.Context) error {
+	end, err := d.store.EnsurePartitions(ctx, partitionsAhead)
+	if err != nil {
+		return err
+	}
+	d.node.beyond.Store(int64(end))
+	return nil
+}
+
+// progress knows when each loop last got somewhere, for a health check that sees a loop that hangs.
+type progress struct {
+	mu   sync.Mutex
+	last map[string]time.Time // by loop
+}
+
+func newProgress() *progress { return &progress{last: make(map[string]time.Time)} }
+
+func (p *progress) tick(loop string) {
+	p.mu.Lock()
+	p.last[loop] = time.Now()
+	p.mu.Unlock()
+}
+
+// stuckAfter is longer than any loop may take for one turn, deadlines of Postgres included.
+const stuckAfter = 2 * time.Minute
+
+// Healthy answers an error that names a loop that makes no progress although it has work or a timer.
+func (d *Dispatcher) Healthy() error {
+	d.progressed.mu.Lock()
+	last := maps.Clone(d.progressed.last)
+	d.progressed.mu.Unlock()
+	for _, loop := range []string{"lease", "upkeep"} { // these turn even in an idle node
+		if at, ran := last[loop]; ran && time.Since(at) > stuckAfter {
+			return fmt.Errorf("the %s loop has made no progress for %s", loop, time.Since(at).Round(time.Second))
+		}
+	}
+	if _, n := d.recorder.backlog(); n > 0 && time.Since(last["record"]) > stuckAfter {
+		return fmt.Errorf("%d outcomes wait and the record loop makes no progress", n)
+	}
+	return nil
+}
+
+// Ready answers an error unless the node holds its lease.
+func (d *Dispatcher) Ready() error {
+	if !d.node.mayStart() {
+		return fmt.Errorf("the lease is lost since %s", (d.node.leaseAge() - leaseTerm).Round(time.Second))
+	}
+	return nil
+}

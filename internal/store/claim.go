@@ -1,0 +1,130 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/fanfare-webhooks/fanfare"
+)
+
+// Want asks for due retries of one webhook.
+type Want struct {
+	WebhookID uuid.UUID
+	Room      int // how many at most
+}
+
+// Each webhook's due rows are found by its own part of the index, so that a million rows of one dead
+// endpoint cost the others nothing.
+const claimSQL = `
+WITH due AS MATERIALIZED (
+	SELECT r.webhook_id, r.event_id
+	FROM unnest($1::uuid[], $2::int[]) AS w (webhook_id, room),
+		LATERAL (
+			SELECT webhook_id, event_id FROM retries
+			WHERE webhook_id = w.webhook_id AND owner IS NULL AND due_at <= clock_timestamp()
+				AND event_id >= (SELECT event_id FROM log_horizon)
+			ORDER BY due_at LIMIT w.room
+			FOR UPDATE SKIP LOCKED
+		) r
+)
+UPDATE retries r SET owner = $3 FROM due
+WHERE r.webhook_id = due.webhook_id AND r.event_id = due.event_id
+RETURNING r.webhook_id, r.event_id, r.account_id, r.trigger, r.number, r.tries, r.first_at, r.due_at, r.takeovers`
+
+const nextDueSQL = `
+SELECT w.webhook_id, r.due_at
+FROM unnest($1::uuid[]) AS w (webhook_id),
+	LATERAL (SELECT due_at FROM retries WHERE webhook_id = w.webhook_id AND owner IS NULL ORDER BY due_at LIMIT 1) r`
+
+// Claim takes due retries for node and says when each of the webhooks has its next one; a webhook that
+// is missing in next has none left.
+func (s *Store) Claim(ctx context.Context, node uuid.UUID, wants []Want) (claimed []Retry, next map[uuid.UUID]time.Time, err error) {
+	webhooks, rooms := make([]uuid.UUID, len(wants)), make([]int32, len(wants))
+	for i, w := range wants {
+		webhooks[i], rooms[i] = w.WebhookID, int32(w.Room)
+	}
+	next = make(map[uuid.UUID]time.Time, len(wants))
+	var b pgx.Batch
+	b.Queue(claimSQL, webhooks, rooms, node).Query(func(rows pgx.Rows) (err error) {
+		claimed, err = pgx.CollectRows(rows, scanRetry)
+		return err
+	})
+	b.Queue(nextDueSQL, webhooks).Query(func(rows pgx.Rows) error {
+		return scanDue(rows, next)
+	})
+	if err := s.engine.SendBatch(ctx, &b).Close(); err != nil {
+		return nil, nil, fmt.Errorf("claim retries of %d webhooks: %w", len(wants), err)
+	}
+	return claimed, next, nil
+}
+
+func scanRetry(row pgx.CollectableRow) (r Retry, err error) {
+	err = row.Scan(&r.WebhookID, &r.EventID, &r.AccountID, &r.Trigger, &r.Number, &r.Tries, &r.FirstAt, &r.DueAt, &r.Takeovers)
+	return r, err
+}
+
+func scanDue(rows pgx.Rows, into map[uuid.UUID]time.Time) error {
+	var id uuid.UUID
+	var due time.Time
+	_, err := pgx.ForEachRow(rows, []any{&id, &due}, func() error {
+		into[id] = due
+		return nil
+	})
+	return err
+}
+
+// A loose index scan: one probe a webhook that has rows, however many rows it has.
+const dueWebhooksSQL = `
+WITH RECURSIVE w AS (
+	(SELECT webhook_id, due_at FROM retries WHERE owner IS NULL ORDER BY webhook_id, due_at LIMIT 1)
+	UNION ALL
+	SELECT n.webhook_id, n.due_at FROM w, LATERAL (
+		SELECT webhook_id, due_at FROM retries WHERE owner IS NULL AND webhook_id > w.webhook_id ORDER BY webhook_id, due_at LIMIT 1
+	) n
+)
+SELECT webhook_id, due_at FROM w`
+
+// DueWebhooks lists every webhook with free retries and when its earliest is due.
+func (s *Store) DueWebhooks(ctx context.Context) (map[uuid.UUID]time.Time, error) {
+	due := make(map[uuid.UUID]time.Time)
+	rows, err := s.engine.Query(ctx, dueWebhooksSQL)
+	if err == nil {
+		err = scanDue(rows, due)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list webhooks with retries: %w", err)
+	}
+	return due, nil
+}
+
+const eventsByIDSQL = `
+SELECT id, account_id, type, data, occurred_at, test FROM events WHERE id = ANY ($1)`
+
+// EventsByID reads events for sending. One that is unknown is missing in the result.
+func (s *Store) EventsByID(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID]*fanfare.Event, error) {
+	events := make(map[uuid.UUID]*fanfare.Event, len(ids))
+	rows, err := s.engine.Query(ctx, eventsByIDSQL, ids)
+	if err == nil {
+		for rows.Next() {
+			var e fanfare.Event
+			var occurred *time.Time
+			if err := rows.Scan(&e.ID, &e.AccountID, &e.Type, &e.Data, &occurred, &e.Test); err != nil {
+				rows.Close()
+				return nil, fmt.Errorf("read events: %w", err)
+			}
+			if occurred != nil {
+				e.OccurredAt = *occurred
+			}
+			events[e.ID] = &e
+		}
+		err = rows.Err()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read events: %w", err)
+	}
+	return events, nil
+}

@@ -1,0 +1,195 @@
+// Package store keeps everything that outlives a process: all SQL of Fanfare is here, beside the Go
+// that runs it.
+//
+// It hides Postgres: the shape of the log, the one statement that appends to it, the fence that lets
+// only a delivery's owner change its state, partitions and their bounds, and which connection may
+// wait for what. Rows of a tenant are always asked for with the tenant's id first.
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"net"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/puddle/v2"
+)
+
+// What a caller can do something about.
+var (
+	ErrNotFound    = errors.New("not found")
+	ErrVersion     = errors.New("the object has another version")
+	ErrHasChildren = errors.New("the account has sub-accounts")
+	ErrTooMany     = errors.New("the account holds as many as it may")
+	ErrInUse       = errors.New("still in use")
+	ErrReplayed    = errors.New("answered before under this key")
+)
+
+// Options says which database, and how many connections calls of the API may use at once.
+type Options struct {
+	URL      string
+	MaxConns int32 // of the general pool; 0: 10
+	Log      *slog.Logger
+}
+
+// Store is one database. Each of its pools exists so that its users never wait for another's.
+type Store struct {
+	pool     *pgxpool.Pool // the API, the registry: anything that a client waits for
+	ingest   *pgxpool.Pool // one connection: commits to the log
+	recorder *pgxpool.Pool // one connection: outcomes, with synchronous_commit off
+	lease    *pgxpool.Pool // one connection: nothing may delay a renewal
+	engine   *pgxpool.Pool // claims, takeovers, partitions
+	log      *slog.Logger
+}
+
+// Open connects. It answers an error if Postgres cannot be reached now, or is set up so that an
+// acknowledged event could be lost.
+func Open(ctx context.Context, o Options) (*Store, error) {
+	if o.MaxConns == 0 {
+		o.MaxConns = 10
+	}
+	s := &Store{log: o.Log}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	pools := []struct {
+		pool     **pgxpool.Pool
+		conns    int32
+		settings map[string]string
+	}{
+		{&s.pool, o.MaxConns, map[string]string{
+			"plan_cache_mode":   "force_custom_plan", // a generic plan locks every partition
+			"statement_timeout": "10s",
+		}},
+		{&s.ingest, 1, map[string]string{
+			"default_transaction_isolation": "read committed",
+			"synchronous_commit":            ingestCommit,
+			"lock_timeout":                  "5s",
+			"statement_timeout":             "10s",
+		}},
+		{&s.recorder, 1, map[string]string{"synchronous_commit": "off", "statement_timeout": "30s"}},
+		{&s.lease, 1, map[string]string{"statement_timeout": "2s"}},
+		{&s.engine, 4, map[string]string{"plan_cache_mode": "force_custom_plan", "statement_timeout": "30s"}},
+	}
+	for _, p := range pools {
+		pool, err := connect(ctx, o.URL, p.conns, p.settings)
+		if err != nil {
+			s.Close()
+			return nil, fmt.Errorf("connect to Postgres: %w", err)
+		}
+		*p.pool = pool
+	}
+	if err := s.checkDurable(ctx); err != nil {
+		s.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// ingestCommit is what the log's commits wait for: the primary's disk, and a synchronous standby's if
+// the server names one.
+const ingestCommit = "on"
+
+// Close waits until every connection is given back, and closes them.
+func (s *Store) Close() {
+	for _, p := range []*pgxpool.Pool{s.pool, s.ingest, s.recorder, s.lease, s.engine} {
+		if p != nil {
+			p.Close()
+		}
+	}
+}
+
+// Ping says whether Postgres answers.
+func (s *Store) Ping(ctx context.Context) error { return s.lease.Ping(ctx) }
+
+func connect(ctx context.Context, url string, conns int32, settings map[string]string) (*pgxpool.Pool, error) {
+	c, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		return nil, err
+	}
+	c.MaxConns = conns
+	c.MinConns = 0
+	c.MaxConnIdleTime = 5 * time.Minute
+	c.ConnConfig.ConnectTimeout = 5 * time.Second
+	c.ConnConfig.StatementCacheCapacity = 128
+	params := c.ConnConfig.RuntimeParams
+	maps.Copy(params, map[string]string{
+		"timezone":                            "UTC",
+		"jit":                                 "off",
+		"tcp_keepalives_idle":                 "5",
+		"tcp_keepalives_interval":             "2",
+		"tcp_keepalives_count":                "3",
+		"idle_in_transaction_session_timeout": "10s",
+	})
+	if params["application_name"] == "" {
+		params["application_name"] = "fanfare"
+	}
+	maps.Copy(params, settings)
+	p, err := pgxpool.NewWithConfig(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.Ping(ctx); err != nil {
+		p.Close()
+		return nil, err
+	}
+	return p, nil
+}
+
+// checkDurable refuses a server that may forget what it has confirmed. Tests turn fsync off and say so
+// by the database's name or the setting fanfare.forgetful.
+func (s *Store) checkDurable(ctx context.Context) error {
+	var fsync, forgetful bool
+	err := s.pool.QueryRow(ctx, `SELECT current_setting('fsync')::bool, coalesce(current_setting('fanfare.forgetful', true), '') = 'on'`).
+		Scan(&fsync, &forgetful)
+	if err != nil {
+		return fmt.Errorf("ask Postgres for its settings: %w", err)
+	}
+	if !fsync && !forgetful {
+		return errors.New("this Postgres runs with fsync=off and loses what it confirmed in a crash: turn fsync on")
+	}
+	return nil
+}
+
+// Unreachable tells whether err means that Postgres could not be asked or could not do anything now
+// (no connection, shutting down, out of disk or memory, a timeout), rather than that it refused what
+// was asked. The statement may have been applied all the same.
+func Unreachable(err error) bool {
+	if err == nil {
+		return false
+	}
+	var pg *pgconn.PgError
+	if !errors.As(err, &pg) {
+		var network net.Error
+		var connect *pgconn.ConnectError
+		return errors.As(err, &network) || errors.As(err, &connect) || pgconn.SafeToRetry(err) ||
+			errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, puddle.ErrClosedPool) ||
+			errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
+	}
+	switch pg.Code[:2] {
+	case "08", "53", "57", "58", "40": // connection, resources, operator, system, serialization
+		return true
+	}
+	return pg.Code == "55P03" || // lock not available: a lock_timeout
+		pg.Code == "25006" // read-only: a standby, or a primary that is being replaced
+}
+
+func nullTime(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
+}
+
+func nullText[T ~string](s T) *T {
+	if s == "" {
+		return nil
+	}
+	return &s
+}
