@@ -48,8 +48,7 @@ type Store struct {
 	log      *slog.Logger
 }
 
-// Open connects. It answers an error if Postgres cannot be reached now, or is set up so that an
-// acknowledged event could be lost.
+// Open connects. It answers an error if Postgres cannot be reached now.
 func Open(ctx context.Context, o Options) (*Store, error) {
 	if o.MaxConns == 0 {
 		o.MaxConns = 10
@@ -84,10 +83,6 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 			return nil, fmt.Errorf("connect to Postgres: %w", err)
 		}
 		*p.pool = pool
-	}
-	if err := s.checkDurable(ctx); err != nil {
-		s.Close()
-		return nil, err
 	}
 	return s, nil
 }
@@ -142,19 +137,21 @@ func connect(ctx context.Context, url string, conns int32, settings map[string]s
 	return p, nil
 }
 
-// checkDurable refuses a server that may forget what it has confirmed. Tests turn fsync off and say so
-// by the database's name or the setting fanfare.forgetful.
-func (s *Store) checkDurable(ctx context.Context) error {
-	var fsync, forgetful bool
-	err := s.pool.QueryRow(ctx, `SELECT current_setting('fsync')::bool, coalesce(current_setting('fanfare.forgetful', true), '') = 'on'`).
-		Scan(&fsync, &forgetful)
-	if err != nil {
-		return fmt.Errorf("ask Postgres for its settings: %w", err)
+// CheckDurable answers an error if this Postgres may forget what it has confirmed, and a warning if
+// only the loss of the primary could make it.
+func (s *Store) CheckDurable(ctx context.Context) (warning string, err error) {
+	var fsync, asynchronous bool
+	err = s.pool.QueryRow(ctx, `SELECT current_setting('fsync')::bool,
+		current_setting('synchronous_standby_names') = '' AND EXISTS (SELECT FROM pg_stat_replication)`).Scan(&fsync, &asynchronous)
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("ask Postgres for its settings: %w", err)
+	case !fsync:
+		return "", errors.New("this Postgres runs with fsync=off and forgets in a crash what it has confirmed: turn fsync on")
+	case asynchronous:
+		return "the standby is asynchronous: a failover to it may lose the last commits (see synchronous_standby_names)", nil
 	}
-	if !fsync && !forgetful {
-		return errors.New("this Postgres runs with fsync=off and loses what it confirmed in a crash: turn fsync on")
-	}
-	return nil
+	return "", nil
 }
 
 // Unreachable tells whether err means that Postgres could not be asked or could not do anything now
