@@ -92,7 +92,7 @@ CREATE INDEX webhook_secrets_webhook ON webhook_secrets (webhook_id, created_at 
 -- How nodes keep their registries in step ----------------------------------------------------------
 
 CREATE TABLE registry_head (
-    only    boolean PRIMARY KEY DEFAULT true CHECK (only),
+    single  boolean PRIMARY KEY DEFAULT true CHECK (single),
     version bigint  NOT NULL
 );
 INSERT INTO registry_head (version) VALUES (0);
@@ -219,7 +219,7 @@ COMMENT ON COLUMN retries.first_at IS 'the first attempt''s start, or the publis
 COMMENT ON COLUMN retries.owner IS 'the incarnation that has it in hand; null: free to be claimed';
 
 CREATE TABLE log_horizon (
-    only      boolean     PRIMARY KEY DEFAULT true CHECK (only),
+    single    boolean     PRIMARY KEY DEFAULT true CHECK (single),
     event_id  uuid        NOT NULL,
     raised_at timestamptz NOT NULL
 );
