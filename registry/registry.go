@@ -1,0 +1,254 @@
+// Package registry knows which webhooks want an event, whom a key belongs to and what the catalog
+// holds, in memory and in step with Postgres.
+//
+// It hides how: an immutable snapshot behind an atomic pointer, replaced by one that shares what did not
+// change; an index of each account's webhooks; a log of changes that is asked for on a hint, in any case
+// twice a second, and whenever somebody has to be certain.
+package registry
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/fanfare-webhooks/fanfare/internal/seal"
+	"github.com/fanfare-webhooks/fanfare/internal/store"
+)
+
+// Options of a registry. The zero value is fine.
+type Options struct {
+	Poll       time.Duration // how often changes are asked for without a hint; 0: 500 ms
+	Tick       time.Duration // hints that come within it are one; 0: 50 ms
+	Log        *slog.Logger
+	Registerer prometheus.Registerer // nil: no metrics
+}
+
+// How long Postgres may take before it counts as away.
+const (
+	askTimeout     = 5 * time.Second  // for whether anything changed: one small statement
+	changesTimeout = 30 * time.Second // for what changed
+	loadTimeout    = 5 * time.Minute  // for everything
+)
+
+// Registry holds the newest snapshot. It may be used by many goroutines.
+type Registry struct {
+	store   *store.Store
+	keyring *seal.Keyring
+	options Options
+	log     *slog.Logger
+	metrics *metrics
+
+	current  atomic.Pointer[Snapshot]
+	polledAt atomic.Pointer[time.Time]
+
+	// Polls are numbered as they begin.
+	begun   atomic.Int64
+	applied atomic.Int64 // the newest one that succeeded
+
+	// polling holds one token; whoever has it polls, and may use what follows.
+	polling chan struct{}
+	mark    store.RegistryMark // of current
+	away    bool               // Postgres did not answer the last poll
+	warned  map[uuid.UUID]bool // webhooks that were logged as unreadable
+}
+
+// New makes a registry that knows nothing; see [Registry.Load].
+func New(s *store.Store, k *seal.Keyring, o Options) *Registry {
+	if o.Poll == 0 {
+		o.Poll = 500 * time.Millisecond
+	}
+	if o.Tick == 0 {
+		o.Tick = 50 * time.Millisecond
+	}
+	r := &Registry{
+		store:   s,
+		keyring: k,
+		options: o,
+		log:     o.Log,
+		polling: make(chan struct{}, 1),
+		warned:  make(map[uuid.UUID]bool),
+	}
+	if r.log == nil {
+		r.log = slog.New(slog.DiscardHandler)
+	}
+	r.metrics = newMetrics(o.Registerer, r.PolledAt)
+	r.current.Store(new(Snapshot))
+	return r
+}
+
+// Snapshot is the newest one. It is empty before [Registry.Load] has returned.
+func (r *Registry) Snapshot() *Snapshot { return r.current.Load() }
+
+// PolledAt is when the poll began that the newest snapshot rests on: everything that was committed by
+// then is in it. It is zero before [Registry.Load] has returned, and carries the monotonic clock.
+func (r *Registry) PolledAt() time.Time {
+	if at := r.polledAt.Load(); at != nil {
+		return *at
+	}
+	return time.Time{}
+}
+
+// Load reads everything.
+func (r *Registry) Load(ctx context.Context) error {
+	if err := r.lock(ctx); err != nil {
+		return err
+	}
+	defer r.unlock()
+	return r.poll(ctx, r.load)
+}
+
+// CatchUp returns when everything that was committed before this call is in the snapshot, or with an
+// error. Callers at the same time share one question to Postgres.
+func (r *Registry) CatchUp(ctx context.Context) error {
+	enough := r.begun.Load() + 1
+	if err := r.lock(ctx); err != nil {
+		return err
+	}
+	defer r.unlock()
+	if r.applied.Load() >= enough { // somebody else's poll began after this call
+		return nil
+	}
+	return r.poll(ctx, r.ask)
+}
+
+func (r *Registry) lock(ctx context.Context) error {
+	select {
+	case r.polling <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("catch up with the registry's changes: %w", ctx.Err())
+	}
+}
+
+func (r *Registry) unlock() { <-r.polling }
+
+// Run keeps the snapshot in step until ctx ends. It survives that Postgres is away, and then reads on
+// from where it was.
+func (r *Registry) Run(ctx context.Context) error {
+	hints := make(chan struct{}, 1)
+	var listener sync.WaitGroup
+	listener.Go(func() { r.listen(ctx, hints) })
+	defer listener.Wait()
+	for {
+		_ = r.CatchUp(ctx) // poll has logged it
+		if !sleep(ctx, r.options.Tick, nil) || !sleep(ctx, r.options.Poll-r.options.Tick, hints) {
+			return nil
+		}
+	}
+}
+
+// listen turns notifications into hints until ctx ends. A lost connection costs nothing but time, and
+// whether Postgres is away is for the polls to say.
+func (r *Registry) listen(ctx context.Context, hints chan<- struct{}) {
+	for {
+		_ = r.store.Listen(ctx, store.RegistryChannel, func() {
+			r.metrics.listening.Set(1)
+			select {
+			case hints <- struct{}{}:
+			default: // one is waiting
+			}
+		})
+		r.metrics.listening.Set(0)
+		if !sleep(ctx, r.options.Poll, nil) {
+			return
+		}
+	}
+}
+
+// sleep waits for d, or less if there is a hint. It answers false if ctx ended.
+func sleep(ctx context.Context, d time.Duration, hint <-chan struct{}) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-hint:
+	case <-ctx.Done():
+	}
+	return ctx.Err() == nil
+}
+
+// poll counts a poll, and tells the log when Postgres goes away and when it is back.
+func (r *Registry) poll(ctx context.Context, read func(context.Context) error) error {
+	began, number := time.Now(), r.begun.Add(1)
+	err := read(ctx)
+	switch {
+	case err == nil:
+		if r.away {
+			r.log.InfoContext(ctx, "registry: Postgres answers again")
+		}
+		r.away = false
+		r.polledAt.Store(&began)
+		r.applied.Store(number)
+	case ctx.Err() == nil && !r.away:
+		r.away = true
+		r.log.WarnContext(ctx, "registry: changes cannot be read", "error", err)
+	}
+	return err
+}
+
+// ask reads what changed, if anything did.
+func (r *Registry) ask(ctx context.Context) error {
+	head, err := r.head(ctx)
+	if err != nil {
+		return err
+	}
+	if head.Version == r.mark.Version && head.At.Equal(r.mark.At) {
+		return nil
+	}
+	began := time.Now()
+	short, cancel := context.WithTimeout(ctx, changesTimeout)
+	defer cancel()
+	u := newUpdate(r.Snapshot(), r.keyring, r.unreadable)
+	mark, ok, err := r.store.RegistryChanges(short, r.mark, u)
+	switch {
+	case err != nil:
+		return err
+	case !ok:
+		return r.load(ctx)
+	}
+	r.publish(u, mark, updateChanges, began)
+	return nil
+}
+
+func (r *Registry) head(ctx context.Context) (store.RegistryMark, error) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	return r.store.RegistryHead(ctx)
+}
+
+func (r *Registry) load(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, loadTimeout)
+	defer cancel()
+	began := time.Now()
+	u := newUpdate(new(Snapshot), r.keyring, r.unreadable)
+	mark, err := r.store.LoadRegistry(ctx, u)
+	if err != nil {
+		return err
+	}
+	r.publish(u, mark, updateLoad, began)
+	return nil
+}
+
+func (r *Registry) publish(u *update, mark store.RegistryMark, kind string, began time.Time) {
+	next := u.done(mark.Version)
+	r.mark = mark
+	r.current.Store(next)
+	r.metrics.webhooks.Set(float64(next.webhooks.len))
+	r.metrics.unreadable.Set(float64(next.unreadable))
+	r.metrics.updates.WithLabelValues(kind).Inc()
+	r.metrics.seconds.Observe(time.Since(began).Seconds())
+}
+
+// unreadable tells the log, once, of a webhook that cannot be signed for.
+func (r *Registry) unreadable(webhook uuid.UUID, err error) {
+	if !r.warned[webhook] {
+		r.warned[webhook] = true
+		r.log.Error("registry: a webhook's secret cannot be read; nothing is sent to it", "webhook_id", webhook, "error", err)
+	}
+}

@@ -1,0 +1,95 @@
+package registry
+
+import (
+	"github.com/google/uuid"
+
+	"github.com/fanfare-webhooks/fanfare"
+)
+
+// Snapshot is the registry at one version. It never changes and may be kept and read by anybody.
+type Snapshot struct {
+	version    int64
+	accounts   shards[uuid.UUID, *account] // all but the platform's
+	webhooks   shards[uuid.UUID, *Webhook]
+	keys       shards[[32]byte, *fanfare.Key]
+	keysOf     shards[uuid.UUID, [][32]byte] // by owner; nil: the platform
+	types      map[string]bool               // name → archived
+	unreadable int                           // webhooks without secrets
+}
+
+// account is one node of the tree. It never changes.
+type account struct {
+	parent    uuid.UUID // nil: the platform
+	own       index
+	inherited index // those of own that want the events of descendants too
+}
+
+// Version is that of the newest change in it.
+func (s *Snapshot) Version() int64 { return s.version }
+
+// Match appends to dst the webhooks that want an event of that type in that account, each once: the
+// account's own, and those of its ancestors that include sub-accounts. Disabled ones are among them,
+// since what they miss is recorded. The type must be the name of one.
+func (s *Snapshot) Match(dst []*Webhook, account uuid.UUID, eventType string) []*Webhook {
+	a, ok := s.accounts.get(account)
+	if !ok {
+		return dst
+	}
+	dst = a.own.match(dst, eventType)
+	for a, ok = s.accounts.get(a.parent); ok; a, ok = s.accounts.get(a.parent) {
+		dst = a.inherited.match(dst, eventType)
+	}
+	return dst
+}
+
+// Lineage lists an account, its parent and so on to the root, and last the platform's account: all
+// whose changes may change what the account's events match. It is nil for an account that is unknown
+// or deleted.
+func (s *Snapshot) Lineage(account uuid.UUID) []uuid.UUID {
+	a, ok := s.accounts.get(account)
+	if !ok {
+		return nil
+	}
+	line := append(make([]uuid.UUID, 0, 4), account)
+	for ok {
+		line = append(line, a.parent)
+		a, ok = s.accounts.get(a.parent)
+	}
+	return line
+}
+
+// Within says whether an account exists and is root or below it. Every account is below the platform's.
+func (s *Snapshot) Within(root, account uuid.UUID) bool {
+	a, ok := s.accounts.get(account)
+	known := ok
+	for ok && account != root {
+		account = a.parent
+		a, ok = s.accounts.get(account)
+	}
+	return known && account == root
+}
+
+// Account says whether an account exists. The platform's does not count.
+func (s *Snapshot) Account(id uuid.UUID) (known bool) {
+	_, known = s.accounts.get(id)
+	return known
+}
+
+// Webhook is the webhook with that id, nil if it is unknown or deleted.
+func (s *Snapshot) Webhook(id uuid.UUID) *Webhook {
+	w, _ := s.webhooks.get(id)
+	return w
+}
+
+// EventType says whether the catalog has an event type, and whether it is archived.
+func (s *Snapshot) EventType(name string) (archived, ok bool) {
+	archived, ok = s.types[name]
+	return archived, ok
+}
+
+// Key is the key whose text has that SHA-256, nil if it is unknown or deleted. It is not to be written
+// to.
+func (s *Snapshot) Key(hash [32]byte) *fanfare.Key {
+	k, _ := s.keys.get(hash)
+	return k
+}

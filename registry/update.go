@@ -1,0 +1,271 @@
+package registry
+
+import (
+	"encoding/binary"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/fanfare-webhooks/fanfare"
+	"github.com/fanfare-webhooks/fanfare/internal/seal"
+	"github.com/fanfare-webhooks/fanfare/internal/store"
+	"github.com/fanfare-webhooks/fanfare/signature"
+)
+
+// secretColumn is part of the place that a webhook's secrets are sealed for; the rest is the webhook's
+// account and id.
+const secretColumn = "webhook_secrets.sealed"
+
+// update makes a snapshot out of another one and what is read from the store. It is a
+// [store.RegistrySink].
+type update struct {
+	keyring *seal.Keyring
+	closed  func(webhook uuid.UUID, err error) // a secret does not open
+
+	accounts   draft[uuid.UUID, *account]
+	webhooks   draft[uuid.UUID, *Webhook]
+	keys       draft[[32]byte, *fanfare.Key]
+	keysOf     draft[uuid.UUID, [][32]byte]
+	types      map[string]bool // shared with the base until typesMine
+	typesMine  bool
+	unreadable int
+
+	awaited map[uuid.UUID]bool  // accounts that changed and did not come again yet
+	edits   map[uuid.UUID]*edit // what happens to the indexes, by account
+	names   interner
+}
+
+// edit is what happens to the index of one account.
+type edit struct {
+	gone  map[uuid.UUID]bool
+	added []*Webhook
+}
+
+func newUpdate(base *Snapshot, keyring *seal.Keyring, closed func(uuid.UUID, error)) *update {
+	return &update{
+		keyring:    keyring,
+		closed:     closed,
+		accounts:   base.accounts.draft(),
+		webhooks:   base.webhooks.draft(),
+		keys:       base.keys.draft(),
+		keysOf:     base.keysOf.draft(),
+		types:      base.types,
+		unreadable: base.unreadable,
+		awaited:    make(map[uuid.UUID]bool),
+		edits:      make(map[uuid.UUID]*edit),
+		names:      newInterner(),
+	}
+}
+
+// Changed implements [store.RegistrySink]: what changed is forgotten. What still exists comes again; an
+// account keeps what belongs to it until it is clear that it does not.
+func (u *update) Changed(c store.Changed) {
+	for _, name := range c.EventTypes {
+		u.ownTypes()
+		delete(u.types, name)
+	}
+	for _, owner := range c.KeyOwners {
+		u.forgetKeys(owner)
+	}
+	for _, id := range c.Webhooks {
+		u.forgetWebhook(id)
+	}
+	for _, id := range c.Accounts {
+		u.awaited[id] = true
+	}
+}
+
+// Account implements [store.RegistrySink].
+func (u *update) Account(a store.RegistryAccount) {
+	delete(u.awaited, a.ID)
+	next := &account{parent: a.ParentID}
+	if before, ok := u.accounts.get(a.ID); ok {
+		next.own, next.inherited = before.own, before.inherited
+	}
+	u.accounts.set(a.ID, next)
+}
+
+// EventType implements [store.RegistrySink].
+func (u *update) EventType(t fanfare.EventType) {
+	u.ownTypes()
+	u.types[t.Name] = t.Archived
+}
+
+// Key implements [store.RegistrySink].
+func (u *update) Key(k store.RegistryKey) {
+	owner := k.AccountID.UUID
+	u.keys.set(k.Hash, &k.Key)
+	hashes, _ := u.keysOf.get(owner)
+	u.keysOf.set(owner, append(slices.Clip(hashes), k.Hash))
+}
+
+// Webhook implements [store.RegistrySink].
+func (u *update) Webhook(w fanfare.Webhook) {
+	if _, ok := u.accounts.get(w.AccountID); !ok { // its account was deleted, and the webhook with it
+		return
+	}
+	w.EventTypes = u.names.list(w.EventTypes)
+	w.RetrySchedule = u.names.schedule(w.RetrySchedule)
+	next := &Webhook{Webhook: w}
+	u.webhooks.set(w.ID, next)
+	e := u.edit(w.AccountID)
+	e.added = append(e.added, next)
+}
+
+// Secret implements [store.RegistrySink].
+func (u *update) Secret(s store.RegistrySecret) {
+	w, ok := u.webhooks.get(s.WebhookID)
+	if !ok || w.unreadable {
+		return
+	}
+	key, err := u.keyring.Open(seal.Place{Account: w.AccountID, Object: w.ID, Column: secretColumn}, s.Sealed)
+	if err != nil {
+		w.unreadableSecret()
+		u.unreadable++
+		u.closed(w.ID, err)
+		return
+	}
+	w.addSecret(signature.SecretFromBytes(key), s.ExpiresAt)
+}
+
+func (u *update) forgetKeys(owner uuid.UUID) {
+	hashes, _ := u.keysOf.get(owner)
+	for _, hash := range hashes {
+		u.keys.delete(hash)
+	}
+	u.keysOf.delete(owner)
+}
+
+func (u *update) forgetWebhook(id uuid.UUID) {
+	w, ok := u.webhooks.get(id)
+	if !ok {
+		return
+	}
+	if w.unreadable {
+		u.unreadable--
+	}
+	u.webhooks.delete(id)
+	e := u.edit(w.AccountID)
+	if e.gone == nil {
+		e.gone = make(map[uuid.UUID]bool)
+	}
+	e.gone[id] = true
+}
+
+func (u *update) forgetAccount(id uuid.UUID) {
+	a, ok := u.accounts.get(id)
+	if !ok {
+		return
+	}
+	for _, entry := range a.own {
+		u.forgetWebhook(entry.webhook.ID)
+	}
+	u.forgetKeys(id)
+	u.accounts.delete(id)
+}
+
+func (u *update) edit(account uuid.UUID) *edit {
+	e, ok := u.edits[account]
+	if !ok {
+		e = new(edit)
+		u.edits[account] = e
+	}
+	return e
+}
+
+func (u *update) ownTypes() {
+	if !u.typesMine {
+		u.typesMine = true
+		if u.types = maps.Clone(u.types); u.types == nil {
+			u.types = make(map[string]bool)
+		}
+	}
+}
+
+// done is the new snapshot. The update must not be used any more.
+func (u *update) done(version int64) *Snapshot {
+	for id := range u.awaited {
+		u.forgetAccount(id)
+	}
+	for id, e := range u.edits {
+		before, ok := u.accounts.get(id)
+		if !ok {
+			continue
+		}
+		var own, inherited index
+		for _, w := range e.added {
+			for _, key := range patternKeys(w.EventTypes) {
+				key = u.names.text(key)
+				own = append(own, entry{key, w})
+				if w.IncludeSubaccounts {
+					inherited = append(inherited, entry{key, w})
+				}
+			}
+		}
+		gone := func(w *Webhook) bool { return e.gone[w.ID] }
+		u.accounts.set(id, &account{
+			parent:    before.parent,
+			own:       before.own.replace(gone, own),
+			inherited: before.inherited.replace(gone, inherited),
+		})
+	}
+	return &Snapshot{
+		version:    version,
+		accounts:   u.accounts.done(),
+		webhooks:   u.webhooks.done(),
+		keys:       u.keys.done(),
+		keysOf:     u.keysOf.done(),
+		types:      u.types,
+		unreadable: u.unreadable,
+	}
+}
+
+// interner keeps one copy of what many webhooks have in common. It lives as long as one update.
+type interner struct {
+	texts     map[string]string
+	lists     map[string][]string
+	schedules map[string][]time.Duration
+	buf       []byte
+}
+
+func newInterner() interner {
+	return interner{make(map[string]string), make(map[string][]string), make(map[string][]time.Duration), nil}
+}
+
+func (in *interner) text(s string) string {
+	if one, ok := in.texts[s]; ok {
+		return one
+	}
+	in.texts[s] = s
+	return s
+}
+
+func (in *interner) list(l []string) []string {
+	in.buf = in.buf[:0]
+	for _, s := range l {
+		in.buf = append(append(in.buf, s...), 0)
+	}
+	if one, ok := in.lists[string(in.buf)]; ok {
+		return one
+	}
+	one := make([]string, len(l))
+	for i, s := range l {
+		one[i] = in.text(s)
+	}
+	in.lists[string(in.buf)] = one
+	return one
+}
+
+func (in *interner) schedule(l []time.Duration) []time.Duration {
+	in.buf = in.buf[:0]
+	for _, d := range l {
+		in.buf = binary.BigEndian.AppendUint64(in.buf, uint64(d))
+	}
+	if one, ok := in.schedules[string(in.buf)]; ok {
+		return one
+	}
+	in.schedules[string(in.buf)] = l
+	return l
+}
