@@ -247,7 +247,7 @@ func (s *Server) launch(ctx context.Context) (err error) {
 
 	// A start may fail for a reason that passes: somebody took the port that was free a moment ago,
 	// or the last children of a killed postmaster still hold its shared memory.
-	const tries = 5
+	const tries = 10
 	for try := 1; ; try++ {
 		err := s.try(ctx, bin)
 		if err == nil {

@@ -21,7 +21,7 @@ import (
 )
 
 // parentEnv turns the test binary into a process that starts Postgres on the directory it names, prints
-// the server's pid, and waits to be killed.
+// the server's pid and URL, and waits to be killed.
 const parentEnv = "DEVPG_TEST_PARENT"
 
 func TestMain(m *testing.M) {
@@ -31,7 +31,7 @@ func TestMain(m *testing.M) {
 			fmt.Println(err)
 			os.Exit(1)
 		}
-		fmt.Println(s.PID())
+		fmt.Println(s.PID(), s.URL("postgres"))
 		_, _ = io.Copy(io.Discard, os.Stdin)
 		os.Exit(0)
 	}
@@ -69,7 +69,7 @@ func start(t *testing.T, o Options) *Server {
 }
 
 // parent starts a process that starts Postgres on dir.
-func parent(t *testing.T, dir string) (cmd *exec.Cmd, postgres int) {
+func parent(t *testing.T, dir string) (cmd *exec.Cmd, postgres int, url string) {
 	t.Helper()
 	cmd = exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), parentEnv+"="+dir)
@@ -89,10 +89,10 @@ func parent(t *testing.T, dir string) (cmd *exec.Cmd, postgres int) {
 		_ = cmd.Process.Kill() // it may have been killed by the test
 		_ = cmd.Wait()
 	})
-	if _, err := fmt.Fscan(stdout, &postgres); err != nil {
-		t.Fatalf("the helper says no pid: %v", err)
+	if _, err := fmt.Fscan(stdout, &postgres, &url); err != nil {
+		t.Fatalf("the helper does not say where Postgres is: %v", err)
 	}
-	return cmd, postgres
+	return cmd, postgres, url
 }
 
 // eventually polls until ok, for as long as no healthy machine needs.
@@ -140,6 +140,16 @@ func run(t *testing.T, url, sql string) {
 	if _, err := conn.Exec(t.Context(), sql); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// checkpointer is the pid of a child of Postgres: stopped, it holds up a shutdown.
+func checkpointer(t *testing.T, url string) int {
+	t.Helper()
+	pid, err := strconv.Atoi(ask(t, url, `SELECT pid::text FROM pg_stat_activity WHERE backend_type = 'checkpointer'`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pid
 }
 
 func TestAServerStartsStopsAndKeepsItsData(t *testing.T) {
@@ -235,12 +245,11 @@ func TestALongPathGetsTCP(t *testing.T) {
 	}
 }
 
-func TestATakenPortIsLeftForAnother(t *testing.T) {
+func TestARestartNeedsItsOwnPort(t *testing.T) {
 	t.Parallel()
 	s := start(t, Options{Dir: home(t), Fast: true, TCP: true})
 	other := start(t, Options{Dir: home(t), Fast: true, TCP: true})
 
-	// Its own port is asked for again, so the restart fails for as long as somebody has it, and cleanly.
 	if err := s.Stop(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -284,34 +293,43 @@ func TestACrashIsSeenAndRepaired(t *testing.T) {
 	}
 }
 
-// Postgres must end well when its parent is killed, and the next start, right after, must neither fail
-// nor run beside it.
-func TestAKilledParentTakesPostgresAlong(t *testing.T) {
+// A postmaster that is killed leaves children, which end by themselves but not at once. Until then no
+// other Postgres may run on the cluster.
+func TestARestartOutwaitsTheChildrenOfAKilledPostmaster(t *testing.T) {
 	t.Parallel()
 	dir := home(t)
-	first, old := parent(t, dir)
-	if err := first.Process.Kill(); err != nil {
+	s := start(t, Options{Dir: dir})
+	checkpointer := checkpointer(t, s.URL("postgres"))
+	if err := syscall.Kill(checkpointer, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(s.PID(), syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	<-s.Done()
+
+	restarted := make(chan error, 1)
+	go func() { restarted <- s.Restart(t.Context()) }()
+	eventually(t, "a start is refused", func() bool {
+		return strings.Contains(logOf(t, dir), "pre-existing shared memory block")
+	})
+	if err := syscall.Kill(checkpointer, syscall.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
 
-	s := start(t, Options{Dir: dir, Fast: true})
-
-	if runs(old, filepath.Join(dir, "data")) {
-		t.Error("the old Postgres still runs")
-	}
-	if got := logOf(t, dir); strings.Count(got, "database system is shut down") != 1 || strings.Contains(got, "FATAL") {
-		t.Errorf("the old Postgres was not shut down cleanly:\n%s", got)
+	if err := <-restarted; err != nil {
+		t.Fatal(err)
 	}
 	if got := ask(t, s.URL("postgres"), `SELECT 'yes'`); got != "yes" {
 		t.Errorf("answer = %q", got)
 	}
 }
 
-// The same, with nobody who would end an orphan by hand.
-func TestAKilledParentNeedsNoSuccessor(t *testing.T) {
+// Postgres must end well when its parent is killed.
+func TestAKilledParentTakesPostgresAlong(t *testing.T) {
 	t.Parallel()
 	dir := home(t)
-	first, old := parent(t, dir)
+	first, old, _ := parent(t, dir)
 	if err := first.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
@@ -323,10 +341,43 @@ func TestAKilledParentNeedsNoSuccessor(t *testing.T) {
 	}
 }
 
+// The next start, right after, must neither fail nor run beside the old one.
+func TestAStartAfterAKillWaitsForTheOldPostgres(t *testing.T) {
+	t.Parallel()
+	dir := home(t)
+	first, old, url := parent(t, dir)
+	checkpointer := checkpointer(t, url)
+	if err := syscall.Kill(checkpointer, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	if err := first.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = first.Wait() // reports our kill
+
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	_, err := Start(ctx, Options{Dir: dir, Fast: true})
+	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "earlier run (pid "+strconv.Itoa(old)) {
+		t.Errorf("err = %v, want that it waited for pid %d", err, old)
+	}
+	if err := syscall.Kill(checkpointer, syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	s := start(t, Options{Dir: dir, Fast: true})
+
+	if got := logOf(t, dir); strings.Count(got, "database system is shut down") != 1 || strings.Contains(got, "lock file") {
+		t.Errorf("the old Postgres was not shut down cleanly, or met the new one:\n%s", got)
+	}
+	if got := ask(t, s.URL("postgres"), `SELECT 'yes'`); got != "yes" {
+		t.Errorf("answer = %q", got)
+	}
+}
+
 func TestASecondUserIsTurnedAway(t *testing.T) {
 	t.Parallel()
 	dir := home(t)
-	cmd, _ := parent(t, dir)
+	cmd, _, _ := parent(t, dir)
 
 	_, err := Start(t.Context(), Options{Dir: dir, Fast: true})
 
@@ -359,10 +410,6 @@ func TestAStaleLockOfPostgresIsForgotten(t *testing.T) {
 	if err := bystander.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		stdin.Close()
-		_ = bystander.Wait() // read fails at the end of its input
-	})
 	stale := filepath.Join(data, "postmaster.pid")
 	text := fmt.Sprintf("%d\n%s\n0\n5432\n%s\n\n0 0\nready   \n", bystander.Process.Pid, data, data)
 	if err := os.WriteFile(stale, []byte(text), 0o600); err != nil {
@@ -377,7 +424,8 @@ func TestAStaleLockOfPostgresIsForgotten(t *testing.T) {
 	if got := ask(t, again.URL("postgres"), `SELECT 'yes'`); got != "yes" {
 		t.Errorf("answer = %q", got)
 	}
-	if err := bystander.Process.Signal(syscall.Signal(0)); err != nil {
+	_, _ = io.WriteString(stdin, "end well\n") // fails if it has ended
+	if err := bystander.Wait(); err != nil {
 		t.Errorf("the process with the stale pid was harmed: %v", err)
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"syscall"
 )
 
@@ -21,10 +20,10 @@ func guard(int) (untie func(), err error) { return func() {}, nil }
 // runs reports whether pid is a postmaster of the cluster in data: every process of Postgres works in
 // its cluster's directory. A zombie works nowhere.
 func runs(pid int, data string) bool {
-	cwd, err := os.Readlink(fmt.Sprintf("/proc/%d/cwd", pid))
+	cwd, err := os.Stat(fmt.Sprintf("/proc/%d/cwd", pid))
 	if err != nil {
 		return false
 	}
-	real, err := filepath.EvalSymlinks(data)
-	return err == nil && cwd == real
+	own, err := os.Stat(data)
+	return err == nil && os.SameFile(cwd, own)
 }

@@ -2,53 +2,60 @@ package devpg
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"runtime"
-	"strings"
 	"sync"
 	"syscall"
 	"testing"
 )
 
 // Linux ties a child to the thread that forked it, and the threads of a Go program come and go. Only the
-// end of the program may end Postgres.
-func TestAServerOutlivesTheThreadsOfItsParent(t *testing.T) {
-	dir := home(t)
-	s := start(t, Options{Dir: dir, Fast: true})
-
-	endIdleThreads(t)
-
-	if got := ask(t, s.URL("postgres"), `SELECT 'yes'`); got != "yes" {
-		t.Errorf("answer = %q", got)
-	}
-	if got := logOf(t, dir); strings.Contains(got, "shutdown request") {
-		t.Errorf("Postgres was asked to end:\n%s", got)
-	}
-}
-
-// endIdleThreads ends every thread that no goroutine holds: many goroutines hold one each at the same
-// time, idle ones first, and a thread ends with the goroutine that is locked to it.
-func endIdleThreads(t *testing.T) {
-	const many = 64
+// end of the program may end a child.
+func TestAChildOutlivesTheThreadThatAskedForIt(t *testing.T) {
+	const many = 4 // one of them may get the program's first thread, which never ends
+	var children [many]*process
+	var stdins [many]io.WriteCloser
+	var tids [many]int
 	var all, locked sync.WaitGroup
-	tids := make([]int, many)
 	locked.Add(many)
 	for i := range many {
 		all.Go(func() {
-			runtime.LockOSThread()
+			runtime.LockOSThread() // for good: the thread ends with this goroutine
 			tids[i] = syscall.Gettid()
 			locked.Done()
 			locked.Wait()
+			cmd := runAs{}.command(nil, "/bin/sh", "-c", "read -r line")
+			var err error
+			if stdins[i], err = cmd.StdinPipe(); err != nil {
+				t.Error(err)
+				return
+			}
+			if children[i], err = spawn(cmd); err != nil {
+				t.Error(err)
+			}
 		})
 	}
 	all.Wait()
+	if t.Failed() {
+		t.FailNow()
+	}
 	for _, tid := range tids {
 		if tid == os.Getpid() {
-			continue // the main thread never ends
+			continue
 		}
 		eventually(t, "the thread ends", func() bool {
 			_, err := os.Stat(fmt.Sprintf("/proc/self/task/%d", tid))
 			return err != nil
 		})
+	}
+
+	for i, p := range children {
+		_, _ = io.WriteString(stdins[i], "end well\n") // fails if the child has ended
+		<-p.done
+		stdins[i].Close()
+		if p.err != nil {
+			t.Errorf("a child ended with a thread: %v", p.err)
+		}
 	}
 }
