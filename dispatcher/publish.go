@@ -56,7 +56,6 @@ const (
 	UnknownEventType Refusal = "unknown_event_type"
 	TooManyWebhooks  Refusal = "too_many_webhooks" // it matched more than 10,000
 	KeyReused        Refusal = "idempotency_key_reused"
-	UnknownWebhook   Refusal = "unknown_webhook" // of a test
 )
 
 func (e *RefusedError) Error() string {
@@ -149,7 +148,7 @@ func (d *Dispatcher) match(cl *call) error {
 		if cl.only != uuid.Nil {
 			w := snap.Webhook(cl.only)
 			if w == nil {
-				return &RefusedError{Index: i, Reason: UnknownWebhook}
+				return store.ErrNotFound
 			}
 			matched = append(matched, w)
 		} else if _, known := snap.EventType(p.Type); !known {
@@ -271,6 +270,7 @@ func (p *Publication) keyRef() store.KeyRef {
 
 // Test makes an event that only the webhook sees, stores it, sends it now and answers the attempt. It
 // is not repeated. A webhook that is disabled is sent it too. An event type that the catalog lacks is fine.
+// The error is [store.ErrNotFound] if there is no such webhook.
 func (d *Dispatcher) Test(ctx context.Context, account, webhook uuid.UUID, eventType string, data []byte) (*fanfare.Attempt, error) {
 	cl := &call{pubs: []Publication{{AccountID: account, Type: eventType, Data: data}}, only: webhook}
 	if err := d.submit(ctx, cl); err != nil {
