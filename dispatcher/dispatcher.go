@@ -91,12 +91,13 @@ type Dispatcher struct {
 	sendCtx    context.Context // ends when the grace of a shutdown does
 	stopSends  context.CancelFunc
 	progressed *progress
+	flushFor   time.Duration // how long a stop tries to write the last outcomes
 }
 
 // New prepares a dispatcher. It does nothing before [Dispatcher.Run].
 func New(s *store.Store, r *registry.Registry, e *egress.Client, o Options) *Dispatcher {
 	o.setDefaults()
-	d := &Dispatcher{opts: o, store: s, registry: r, egress: e, log: o.Log, due: newDueHeap(), progressed: newProgress()}
+	d := &Dispatcher{opts: o, store: s, registry: r, egress: e, log: o.Log, due: newDueHeap(), progressed: newProgress(), flushFor: flushDeadline}
 	d.metrics = newMetrics(o.Registerer, d)
 	d.node = newNode()
 	d.incoming = newCommitter(o.IngestDepth, o.IngestBytes)

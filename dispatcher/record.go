@@ -254,7 +254,7 @@ func (d *Dispatcher) rejected(o *store.Outcome, err error) {
 // flushRecords waits until every outcome is on record, for as long as Postgres may be expected back.
 func (d *Dispatcher) flushRecords() error {
 	over := false
-	t := time.AfterFunc(flushDeadline, func() {
+	t := time.AfterFunc(d.flushFor, func() {
 		d.recorder.mu.Lock()
 		over = true
 		d.recorder.mu.Unlock()

@@ -123,7 +123,7 @@ func (r *rig) node(o Options) *testNode {
 		// Without its store a node can neither record nor hand over.
 		d.stopSends()
 		s.Close()
-		d.recorder.forgetAll()
+		d.flushFor = 0
 		_ = stop()
 	}
 	return &testNode{Dispatcher: d, reg: reg, kill: kill, stop: stop}
