@@ -257,7 +257,7 @@ func TestProxiesOfTheEnvironmentAreIgnored(t *testing.T) {
 	for _, name := range []string{"HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY"} {
 		t.Setenv(name, "http://"+canary.addr)
 	}
-	ns := newNameServer()
+	ns := newNameServer(t)
 	ns.set("hook.test", "127.0.0.2")
 	r := listen(t, "127.0.0.2:0", answering("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"))
 	c := newClient(t, Options{AllowHTTP: true, AllowLoopback: true, DialNameServer: ns.dial})

@@ -118,9 +118,13 @@ func (c *Client) dial(ctx context.Context, addr string, onlyLoopback bool) (net.
 	}
 	_, err = netip.ParseAddr(host)
 	isName := err != nil
-	if isName && !strings.HasSuffix(host, ".") {
-		// A name in full: the search list of our resolver's configuration is about our network.
+	if host = strings.TrimSuffix(host, "."); strings.Contains(host, ".") && isName {
+		// A name in full: the search list of our resolver's configuration is about our network. (Names
+		// without a dot come here only if a local network is open: they are found in the hosts file, or
+		// mean what the search list says.)
 		addr = net.JoinHostPort(host+".", port)
+	} else {
+		addr = net.JoinHostPort(host, port)
 	}
 
 	var (
@@ -152,7 +156,7 @@ func (c *Client) dial(ctx context.Context, addr string, onlyLoopback bool) (net.
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
 	case notResolved != nil:
-		return nil, c.dnsFault(strings.TrimSuffix(host, "."), notResolved, began)
+		return nil, c.dnsFault(host, notResolved, began)
 	case open.Load() == 0 && closed.Load() > 0:
 		return nil, blockedFault(isName)
 	}

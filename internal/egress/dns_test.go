@@ -19,6 +19,7 @@ type nameServer struct {
 	queries []string
 	dialErr error // the server cannot be reached
 	silent  bool  // it takes queries and never answers
+	conns   []net.Conn
 }
 
 type answer struct {
@@ -33,7 +34,18 @@ const (
 	rcodeServFail, rcodeNX     = 2, 3
 )
 
-func newNameServer() *nameServer { return &nameServer{zone: map[string]answer{}} }
+func newNameServer(t testing.TB) *nameServer {
+	s := &nameServer{zone: map[string]answer{}}
+	t.Cleanup(func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.dialErr = net.ErrClosed // lookups whose caller has gone are retried for a while
+		for _, c := range s.conns {
+			c.Close()
+		}
+	})
+	return s
+}
 
 func (s *nameServer) set(name string, addrs ...string) {
 	var a answer
@@ -68,6 +80,7 @@ func (s *nameServer) dial(context.Context, string, string) (net.Conn, error) {
 		return nil, s.dialErr
 	}
 	ours, theirs := net.Pipe()
+	s.conns = append(s.conns, theirs)
 	go s.serve(theirs)
 	return ours, nil
 }
@@ -155,7 +168,7 @@ func packName(name string) (b []byte) {
 }
 
 func TestTheFakeNameServerIsBelieved(t *testing.T) {
-	s := newNameServer()
+	s := newNameServer(t)
 	s.setAnswer("a.test", answer{cname: "b.test", addrs: []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")}})
 	r := &net.Resolver{PreferGo: true, Dial: s.dial}
 	got, err := r.LookupNetIP(t.Context(), "ip", "a.test.")

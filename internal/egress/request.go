@@ -126,15 +126,9 @@ func newHTTPRequest(ctx context.Context, r *Request, u *url.URL) *http.Request {
 	return req.WithContext(ctx)
 }
 
-type body struct{ bytes.Reader }
-
-func newBody(b []byte) *body {
-	var r body
-	r.Reset(b)
-	return &r
-}
-
-func (*body) Close() error { return nil }
+// newBody is of a type that net/http knows to be in memory: for any other it sends the header in a
+// packet of its own, ahead of the body.
+func newBody(b []byte) io.ReadCloser { return io.NopCloser(bytes.NewReader(b)) }
 
 // headerLines writes h as lines, in the order of the names. A name is a token, as net/http has checked;
 // a carriage return inside a value becomes a space, so that every line is one header.
