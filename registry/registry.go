@@ -8,7 +8,6 @@ package registry
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -47,15 +46,11 @@ type Registry struct {
 	current  atomic.Pointer[Snapshot]
 	polledAt atomic.Pointer[time.Time]
 
-	// Polls are numbered as they begin.
-	begun   atomic.Int64
-	applied atomic.Int64 // the newest one that succeeded
-
-	// polling holds one token; whoever has it polls, and may use what follows.
-	polling chan struct{}
-	mark    store.RegistryMark // of current
-	away    bool               // Postgres did not answer the last poll
-	warned  map[uuid.UUID]bool // webhooks that were logged as unreadable
+	// Whoever has the turn polls, replaces current and may use what follows.
+	turns  *turns
+	mark   store.RegistryMark // of current
+	away   bool               // Postgres did not answer the last poll
+	warned map[uuid.UUID]bool // webhooks that were logged as unreadable
 }
 
 // New makes a registry that knows nothing; see [Registry.Load].
@@ -71,7 +66,7 @@ func New(s *store.Store, k *seal.Keyring, o Options) *Registry {
 		keyring: k,
 		options: o,
 		log:     o.Log,
-		polling: make(chan struct{}, 1),
+		turns:   newTurns(),
 		warned:  make(map[uuid.UUID]bool),
 	}
 	if r.log == nil {
@@ -96,37 +91,14 @@ func (r *Registry) PolledAt() time.Time {
 
 // Load reads everything.
 func (r *Registry) Load(ctx context.Context) error {
-	if err := r.lock(ctx); err != nil {
-		return err
-	}
-	defer r.unlock()
-	return r.poll(ctx, r.load)
+	return r.turns.own(ctx, func(ctx context.Context) error { return r.poll(ctx, r.load) })
 }
 
 // CatchUp returns when everything that was committed before this call is in the snapshot, or with an
-// error. Callers at the same time share one question to Postgres.
+// error. Callers at the same time share one question to Postgres, and none waits for Run.
 func (r *Registry) CatchUp(ctx context.Context) error {
-	enough := r.begun.Load() + 1
-	if err := r.lock(ctx); err != nil {
-		return err
-	}
-	defer r.unlock()
-	if r.applied.Load() >= enough { // somebody else's poll began after this call
-		return nil
-	}
-	return r.poll(ctx, r.ask)
+	return r.turns.next(ctx, func(ctx context.Context) error { return r.poll(ctx, r.ask) })
 }
-
-func (r *Registry) lock(ctx context.Context) error {
-	select {
-	case r.polling <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("catch up with the registry's changes: %w", ctx.Err())
-	}
-}
-
-func (r *Registry) unlock() { <-r.polling }
 
 // Run keeps the snapshot in step until ctx ends. It survives that Postgres is away, and then reads on
 // from where it was.
@@ -173,9 +145,9 @@ func sleep(ctx context.Context, d time.Duration, hint <-chan struct{}) bool {
 	return ctx.Err() == nil
 }
 
-// poll counts a poll, and tells the log when Postgres goes away and when it is back.
+// poll reads, and tells the log when Postgres goes away and when it is back.
 func (r *Registry) poll(ctx context.Context, read func(context.Context) error) error {
-	began, number := time.Now(), r.begun.Add(1)
+	began := time.Now()
 	err := read(ctx)
 	switch {
 	case err == nil:
@@ -184,7 +156,6 @@ func (r *Registry) poll(ctx context.Context, read func(context.Context) error) e
 		}
 		r.away = false
 		r.polledAt.Store(&began)
-		r.applied.Store(number)
 	case ctx.Err() == nil && !r.away:
 		r.away = true
 		r.log.WarnContext(ctx, "registry: changes cannot be read", "error", err)

@@ -179,7 +179,7 @@ SELECT version, kind, account_id, object_id, name, at FROM registry_changes WHER
 		name    *string
 		at      time.Time
 		next    = since.Version
-		known   = true
+		known   = now.Version >= since.Version // else it went back
 	)
 	if since.Version == 0 { // the state before the first change is no row
 		next++
