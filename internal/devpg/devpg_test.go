@@ -42,7 +42,11 @@ func TestMain(m *testing.M) {
 // tests also show that Postgres needs no way in but the descriptor that it inherits.
 func home(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "devpg-")
+	base := "/dev/shm" // Linux's file system in memory
+	if _, err := os.Stat(base); err != nil {
+		base = ""
+	}
+	dir, err := os.MkdirTemp(base, "devpg-")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -613,5 +617,32 @@ func TestTheLogSaysWhatHappened(t *testing.T) {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("the log lacks %q:\n%s", want, out.String())
 		}
+	}
+}
+
+// tools/postgres.sh decides whether to install anything by the same rules, written once more in shell.
+func TestTheInstallScriptFindsWhatStartFinds(t *testing.T) {
+	fake := filepath.Join(fakes(t, "17.1"), "17.1", "bin")
+	for name, env := range map[string][2]string{
+		"as it is":         {},
+		"named":            {BinaryEnv, fake},
+		"named but empty":  {BinaryEnv, t.TempDir()},
+		"first in PATH":    {"PATH", fake + ":" + os.Getenv("PATH")},
+		"PATH without any": {"PATH", t.TempDir() + ":/usr/bin:/bin"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if env[0] != "" {
+				t.Setenv(env[0], env[1])
+			}
+			dir, err := FindBinaries("")
+			out, scriptErr := exec.Command("../../tools/postgres.sh", "--find").Output()
+
+			if (err == nil) != (scriptErr == nil) {
+				t.Errorf("devpg: %v; the script: %v", err, scriptErr)
+			}
+			if script := strings.TrimSpace(string(out)); script != dir {
+				t.Errorf("devpg found %q, the script %q", dir, script)
+			}
+		})
 	}
 }
