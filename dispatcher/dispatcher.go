@@ -86,6 +86,7 @@ type Dispatcher struct {
 	queue    *queue
 	recorder *recorder
 	due      *dueHeap
+	streaks  streaks
 
 	senders    sync.WaitGroup  // attempts in flight
 	sendCtx    context.Context // ends when the grace of a shutdown does
@@ -97,7 +98,7 @@ type Dispatcher struct {
 // New prepares a dispatcher. It does nothing before [Dispatcher.Run].
 func New(s *store.Store, r *registry.Registry, e *egress.Client, o Options) *Dispatcher {
 	o.setDefaults()
-	d := &Dispatcher{opts: o, store: s, registry: r, egress: e, log: o.Log, due: newDueHeap(), progressed: newProgress(), flushFor: flushDeadline}
+	d := &Dispatcher{opts: o, store: s, registry: r, egress: e, log: o.Log, due: newDueHeap(), streaks: streaks{n: make(map[uuid.UUID]int)}, progressed: newProgress(), flushFor: flushDeadline}
 	d.metrics = newMetrics(o.Registerer, d)
 	d.node = newNode()
 	d.incoming = newCommitter(o.IngestDepth, o.IngestBytes)

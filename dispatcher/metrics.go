@@ -1,8 +1,10 @@
 package dispatcher
 
 import (
+	"sync"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/fanfare-webhooks/fanfare"
@@ -14,7 +16,7 @@ type metrics struct {
 	deliveries    *prometheus.CounterVec
 	attempts      *prometheus.CounterVec
 	attemptTime   prometheus.Histogram
-	startSeconds  prometheus.Histogram
+	startSeconds  *prometheus.HistogramVec
 	latency       prometheus.Histogram
 	commitSeconds prometheus.Histogram
 	groupEvents   prometheus.Histogram
@@ -60,11 +62,14 @@ func newMetrics(reg prometheus.Registerer, d *Dispatcher) *metrics {
 	latencies := []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300, 3600}
 	sizes := []float64{1, 2, 5, 10, 20, 50, 100, 200, 500, 1000}
 	m := &metrics{
-		published:     counter("fanfare_events_published_total", "Events made durable."),
-		deliveries:    counters("fanfare_deliveries_total", "Deliveries that ended, by their state.", "state"),
-		attempts:      counters("fanfare_attempts_total", "Requests made.", "verdict", "status_class"),
-		attemptTime:   histogram("fanfare_attempt_duration_seconds", "From the dial to the last byte of a request's response.", latencies),
-		startSeconds:  histogram("fanfare_delivery_start_seconds", "From an event's commit to the start of a delivery's first attempt.", latencies),
+		published:   counter("fanfare_events_published_total", "Events made durable."),
+		deliveries:  counters("fanfare_deliveries_total", "Deliveries that ended, by their state.", "state"),
+		attempts:    counters("fanfare_attempts_total", "Requests made.", "verdict", "status_class"),
+		attemptTime: histogram("fanfare_attempt_duration_seconds", "From the dial to the last byte of a request's response.", latencies),
+		startSeconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "fanfare_delivery_start_seconds", Buckets: latencies,
+			Help: "From an event's commit to the start of a delivery's first attempt, by how its endpoint was then.",
+		}, []string{"endpoint"}),
 		latency:       histogram("fanfare_delivery_latency_seconds", "From an event's commit to the end of a delivery's first attempt.", latencies),
 		commitSeconds: histogram("fanfare_ingest_commit_seconds", "How long an append to the log takes.", latencies),
 		groupEvents:   histogram("fanfare_ingest_group_events", "Events of one append.", sizes),
@@ -92,6 +97,10 @@ func newMetrics(reg prometheus.Registerer, d *Dispatcher) *metrics {
 	gaugeOf("fanfare_log_ahead_seconds", "How far the log's position is ahead of the database's clock; 0 if it is not.", func() float64 {
 		return max(d.node.floor().Time().Sub(d.node.now()).Seconds(), 0)
 	})
+	reg.MustRegister(m.startSeconds)
+	for _, e := range []string{endpointHealthy, endpointFailing, endpointDown} {
+		m.startSeconds.WithLabelValues(e)
+	}
 	for _, s := range []fanfare.State{fanfare.Delivered, fanfare.Exhausted, fanfare.Discarded} {
 		m.deliveries.WithLabelValues(string(s))
 	}
@@ -130,4 +139,54 @@ func (m *metrics) setBacklog(b store.Backlog) {
 	m.openGroups.Set(float64(b.OpenGroups))
 	m.retriesDue.Set(float64(b.Due))
 	m.oldestDue.Set(b.OldestDue.Seconds())
+}
+
+// How an endpoint was when an attempt began.
+const (
+	endpointHealthy = "healthy" // its last attempt did not fail
+	endpointFailing = "failing" // one to four attempts failed in a row
+	endpointDown    = "down"    // five or more did
+)
+
+// downAfter is how many failures in a row make an endpoint down.
+const downAfter = 5
+
+// streaks counts the failures in a row of endpoints whose last attempt failed.
+type streaks struct {
+	mu sync.Mutex // guards n
+	n  map[uuid.UUID]int
+}
+
+func (s *streaks) endpoint(webhook uuid.UUID) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch n := s.n[webhook]; {
+	case n == 0:
+		return endpointHealthy
+	case n < downAfter:
+		return endpointFailing
+	default:
+		return endpointDown
+	}
+}
+
+// ended counts an attempt. A fault of our own says nothing about the endpoint.
+func (s *streaks) ended(a *fanfare.Attempt) {
+	if a.Error == fanfare.ErrOwn {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if a.Verdict == fanfare.VerdictDelivered {
+		delete(s.n, a.WebhookID)
+	} else {
+		s.n[a.WebhookID]++
+	}
+}
+
+// forget drops the count of a webhook that is sent nothing any more.
+func (s *streaks) forget(webhook uuid.UUID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.n, webhook)
 }

@@ -108,7 +108,7 @@ func (d *Dispatcher) attempt(dl *delivery, w *registry.Webhook) store.Outcome {
 	a.Number, a.URL, a.Method = dl.number+1, w.URL, http.MethodPost
 	first := dl.number == 0
 	if first {
-		d.metrics.startSeconds.Observe(a.StartedAt.Sub(fanfare.EventTime(dl.event.id)).Seconds())
+		d.metrics.startSeconds.WithLabelValues(d.streaks.endpoint(dl.webhook)).Observe(a.StartedAt.Sub(fanfare.EventTime(dl.event.id)).Seconds())
 		dl.firstAt = a.StartedAt
 	}
 	r := d.request(dl, w, a)
@@ -126,6 +126,7 @@ func (d *Dispatcher) attempt(dl *delivery, w *registry.Webhook) store.Outcome {
 	}, rand.Float64()) //nolint:gosec // jitter
 	a.Verdict, a.Error = out.Verdict, out.Error
 	a.State, a.Reason, a.RetryAt = next.State, next.Reason, next.RetryAt
+	d.streaks.ended(a)
 	d.metrics.attempted(a, first, dl.event)
 	d.logAttempt(a)
 
@@ -223,6 +224,7 @@ func (d *Dispatcher) decided(dl *delivery, w *registry.Webhook, state fanfare.St
 	a := d.newAttempt(dl, w)
 	a.State, a.Reason = state, reason
 	d.metrics.ended(state)
+	d.streaks.forget(dl.webhook)
 	d.log.Debug("delivery ended", "event", a.EventID, "webhook", a.WebhookID, "state", state, "reason", reason)
 	return store.Outcome{Attempt: a, Owner: dl.owner, Group: dl.groupID()}
 }
