@@ -224,7 +224,9 @@ func (d *Dispatcher) decided(dl *delivery, w *registry.Webhook, state fanfare.St
 	a := d.newAttempt(dl, w)
 	a.State, a.Reason = state, reason
 	d.metrics.ended(state)
-	d.streaks.forget(dl.webhook)
+	if state == fanfare.Discarded {
+		d.streaks.forget(dl.webhook)
+	}
 	d.log.Debug("delivery ended", "event", a.EventID, "webhook", a.WebhookID, "state", state, "reason", reason)
 	return store.Outcome{Attempt: a, Owner: dl.owner, Group: dl.groupID()}
 }
