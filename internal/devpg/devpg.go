@@ -239,7 +239,7 @@ func (s *Server) launch(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if s.tcp {
+	if s.tcp && s.password == "" { // never written again: URL reads it
 		if s.password, err = readPassword(s.dir); err != nil {
 			return err
 		}

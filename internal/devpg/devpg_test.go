@@ -7,10 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -72,33 +69,6 @@ func start(t *testing.T, o Options) *Server {
 	return s
 }
 
-// parent starts a process that starts Postgres on dir.
-func parent(t *testing.T, dir string) (cmd *exec.Cmd, postgres int, url string) {
-	t.Helper()
-	cmd = exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), parentEnv+"="+dir)
-	stdin, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		stdin.Close()
-		_ = cmd.Process.Kill() // it may have been killed by the test
-		_ = cmd.Wait()
-	})
-	if _, err := fmt.Fscan(stdout, &postgres, &url); err != nil {
-		t.Fatalf("the helper does not say where Postgres is: %v", err)
-	}
-	return cmd, postgres, url
-}
-
 // eventually polls until ok, for as long as no healthy machine needs.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
@@ -144,16 +114,6 @@ func run(t *testing.T, url, sql string) {
 	if _, err := conn.Exec(t.Context(), sql); err != nil {
 		t.Fatal(err)
 	}
-}
-
-// checkpointer is the pid of a child of Postgres: stopped, it holds up a shutdown.
-func checkpointer(t *testing.T, url string) int {
-	t.Helper()
-	pid, err := strconv.Atoi(ask(t, url, `SELECT pid::text FROM pg_stat_activity WHERE backend_type = 'checkpointer'`))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return pid
 }
 
 func TestAServerStartsStopsAndKeepsItsData(t *testing.T) {
@@ -297,143 +257,6 @@ func TestACrashIsSeenAndRepaired(t *testing.T) {
 	}
 }
 
-// A postmaster that is killed leaves children, which end by themselves but not at once. Until then no
-// other Postgres may run on the cluster.
-func TestARestartOutwaitsTheChildrenOfAKilledPostmaster(t *testing.T) {
-	t.Parallel()
-	dir := home(t)
-	s := start(t, Options{Dir: dir})
-	checkpointer := checkpointer(t, s.URL("postgres"))
-	if err := syscall.Kill(checkpointer, syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
-	if err := syscall.Kill(s.PID(), syscall.SIGKILL); err != nil {
-		t.Fatal(err)
-	}
-	<-s.Done()
-
-	restarted := make(chan error, 1)
-	go func() { restarted <- s.Restart(t.Context()) }()
-	eventually(t, "a start is refused", func() bool {
-		return strings.Contains(logOf(t, dir), "pre-existing shared memory block")
-	})
-	if err := syscall.Kill(checkpointer, syscall.SIGCONT); err != nil {
-		t.Fatal(err)
-	}
-
-	if err := <-restarted; err != nil {
-		t.Fatal(err)
-	}
-	if got := ask(t, s.URL("postgres"), `SELECT 'yes'`); got != "yes" {
-		t.Errorf("answer = %q", got)
-	}
-}
-
-// Postgres must end well when its parent is killed.
-func TestAKilledParentTakesPostgresAlong(t *testing.T) {
-	t.Parallel()
-	dir := home(t)
-	first, old, _ := parent(t, dir)
-	if err := first.Process.Kill(); err != nil {
-		t.Fatal(err)
-	}
-
-	eventually(t, "Postgres ends", func() bool { return !runs(old, filepath.Join(dir, "data")) })
-
-	if got := logOf(t, dir); !strings.Contains(got, "database system is shut down") {
-		t.Errorf("no clean shutdown:\n%s", got)
-	}
-}
-
-// The next start, right after, must neither fail nor run beside the old one.
-func TestAStartAfterAKillWaitsForTheOldPostgres(t *testing.T) {
-	t.Parallel()
-	dir := home(t)
-	first, old, url := parent(t, dir)
-	checkpointer := checkpointer(t, url)
-	if err := syscall.Kill(checkpointer, syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
-	if err := first.Process.Kill(); err != nil {
-		t.Fatal(err)
-	}
-	_ = first.Wait() // reports our kill
-
-	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
-	defer cancel()
-	_, err := Start(ctx, Options{Dir: dir, Fast: true})
-	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "earlier run (pid "+strconv.Itoa(old)) {
-		t.Errorf("err = %v, want that it waited for pid %d", err, old)
-	}
-	if err := syscall.Kill(checkpointer, syscall.SIGCONT); err != nil {
-		t.Fatal(err)
-	}
-	s := start(t, Options{Dir: dir, Fast: true})
-
-	if got := logOf(t, dir); strings.Count(got, "database system is shut down") != 1 || strings.Contains(got, "lock file") {
-		t.Errorf("the old Postgres was not shut down cleanly, or met the new one:\n%s", got)
-	}
-	if got := ask(t, s.URL("postgres"), `SELECT 'yes'`); got != "yes" {
-		t.Errorf("answer = %q", got)
-	}
-}
-
-func TestASecondUserIsTurnedAway(t *testing.T) {
-	t.Parallel()
-	dir := home(t)
-	cmd, _, _ := parent(t, dir)
-
-	_, err := Start(t.Context(), Options{Dir: dir, Fast: true})
-
-	if !errors.Is(err, ErrInUse) {
-		t.Fatalf("err = %v, want ErrInUse", err)
-	}
-	if pid := strconv.Itoa(cmd.Process.Pid); !strings.Contains(err.Error(), pid) || !strings.Contains(err.Error(), dir) {
-		t.Errorf("err = %v, want it to name %s and pid %s", err, dir, pid)
-	}
-	if err := Remove(t.Context(), dir); !errors.Is(err, ErrInUse) {
-		t.Errorf("Remove of a directory in use: %v", err)
-	}
-}
-
-// A crash of the machine leaves postmaster.pid, and after the reboot its pid may be anybody's.
-func TestAStaleLockOfPostgresIsForgotten(t *testing.T) {
-	t.Parallel()
-	dir := home(t)
-	s := start(t, Options{Dir: dir, Fast: true})
-	if err := s.Stop(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	data := filepath.Join(dir, "data")
-	// Postgres takes a process of its own user for a postmaster, so this one is.
-	bystander := s.user.command(nil, "/bin/sh", "-c", "read -r line")
-	stdin, err := bystander.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := bystander.Start(); err != nil {
-		t.Fatal(err)
-	}
-	stale := filepath.Join(data, "postmaster.pid")
-	text := fmt.Sprintf("%d\n%s\n0\n5432\n%s\n\n0 0\nready   \n", bystander.Process.Pid, data, data)
-	if err := os.WriteFile(stale, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := s.user.own(stale); err != nil {
-		t.Fatal(err)
-	}
-
-	again := start(t, Options{Dir: dir, Fast: true})
-
-	if got := ask(t, again.URL("postgres"), `SELECT 'yes'`); got != "yes" {
-		t.Errorf("answer = %q", got)
-	}
-	_, _ = io.WriteString(stdin, "end well\n") // fails if it has ended
-	if err := bystander.Wait(); err != nil {
-		t.Errorf("the process with the stale pid was harmed: %v", err)
-	}
-}
-
 func TestAHalfMadeClusterIsMadeAnew(t *testing.T) {
 	t.Parallel()
 	dir := home(t)
@@ -515,100 +338,6 @@ func TestAFailedStartSaysWhatPostgresSaid(t *testing.T) {
 	start(t, Options{Dir: dir, Fast: true}) // the directory is free and sound
 }
 
-func TestMissingBinariesAreExplained(t *testing.T) {
-	empty := t.TempDir()
-	t.Setenv(BinaryEnv, empty)
-	_, fromEnv := FindBinaries("")
-	_, given := FindBinaries(empty)
-	_, nowhere := search([]place{{what: "PATH", dirs: []string{empty}}, {what: "/opt/x/*"}}, runAs{}, "")
-
-	for name, err := range map[string]error{BinaryEnv: fromEnv, "the given directory": given, "PATH": nowhere, "/opt/x/*": nowhere} {
-		if !errors.Is(err, ErrNotFound) {
-			t.Errorf("%s: err = %v, want ErrNotFound", name, err)
-			continue
-		}
-		for _, want := range []string{name, "apt-get install postgresql", "dnf install postgresql-server", "brew install postgresql"} {
-			if !strings.Contains(err.Error(), want) {
-				t.Errorf("%s: the message lacks %q:\n%v", name, want, err)
-			}
-		}
-	}
-}
-
-// fakes makes directories root/VERSION/bin whose postgres says that it is of that version.
-func fakes(t *testing.T, versions ...string) (root string) {
-	t.Helper()
-	root, err := os.MkdirTemp("", "devpg-bin-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(root) })
-	if err := os.Chmod(root, 0o755); err != nil { // another user runs them if we are root
-		t.Fatal(err)
-	}
-	for _, version := range versions {
-		bin := filepath.Join(root, version, "bin")
-		if err := os.MkdirAll(bin, 0o755); err != nil {
-			t.Fatal(err)
-		}
-		script := "#!/bin/sh\necho 'postgres (PostgreSQL) " + version + " (Some System)'\n"
-		for _, name := range []string{"initdb", "postgres"} {
-			if err := os.WriteFile(filepath.Join(bin, name), []byte(script), 0o755); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-	return root
-}
-
-func TestTheNewestVersionWinsByItsNumber(t *testing.T) {
-	root := fakes(t, "9.6", "15", "9.10", "100", "16.2")
-
-	dirs := newestFirst(root + "/*/bin")
-
-	want := []string{"100", "16.2", "15", "9.10", "9.6"}
-	for i := range want {
-		want[i] = filepath.Join(root, want[i], "bin")
-	}
-	if !slices.Equal(dirs, want) {
-		t.Errorf("order = %v, want %v", dirs, want)
-	}
-}
-
-func TestAClustersOwnVersionIsPreferred(t *testing.T) {
-	root := fakes(t, "17.1", "16.4", "9.6.2")
-	all := []place{{what: "fakes", dirs: newestFirst(root + "/*/bin")}}
-	for major, want := range map[string]string{"": "17.1", "16": "16.4", "9.6": "9.6.2"} {
-		bin, err := search(all, runAs{}, major)
-		if err != nil {
-			t.Errorf("%q: %v", major, err)
-		}
-		if bin.version != want {
-			t.Errorf("%q: found %s, want %s", major, bin.version, want)
-		}
-	}
-	if _, err := search(all, runAs{}, "14"); !errors.Is(err, ErrNotFound) {
-		t.Errorf("a version that is not there: %v", err)
-	}
-}
-
-func TestBinariesThatDoNotRunAreLeftOut(t *testing.T) {
-	root := fakes(t, "17.1", "16.4")
-	broken := filepath.Join(root, "17.1", "bin", "postgres")
-	if err := os.WriteFile(broken, []byte("#!/bin/sh\necho libnothing.so is missing\nexit 127\n"), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	all := []place{{what: "fakes", dirs: newestFirst(root + "/*/bin")}}
-
-	bin, err := search(all, runAs{}, "")
-	if err != nil || bin.version != "16.4" {
-		t.Errorf("found %v, %v; want 16.4", bin, err)
-	}
-	if _, err := search(all, runAs{}, "17"); err == nil || !strings.Contains(err.Error(), "libnothing.so is missing") {
-		t.Errorf("err = %v, want why the newest does not run", err)
-	}
-}
-
 func TestTheLogSaysWhatHappened(t *testing.T) {
 	var out strings.Builder
 	start(t, Options{Dir: home(t), Fast: true, Log: slog.New(slog.NewTextHandler(&out, nil))})
@@ -617,32 +346,5 @@ func TestTheLogSaysWhatHappened(t *testing.T) {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("the log lacks %q:\n%s", want, out.String())
 		}
-	}
-}
-
-// tools/postgres.sh decides whether to install anything by the same rules, written once more in shell.
-func TestTheInstallScriptFindsWhatStartFinds(t *testing.T) {
-	fake := filepath.Join(fakes(t, "17.1"), "17.1", "bin")
-	for name, env := range map[string][2]string{
-		"as it is":         {},
-		"named":            {BinaryEnv, fake},
-		"named but empty":  {BinaryEnv, t.TempDir()},
-		"first in PATH":    {"PATH", fake + ":" + os.Getenv("PATH")},
-		"PATH without any": {"PATH", t.TempDir() + ":/usr/bin:/bin"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			if env[0] != "" {
-				t.Setenv(env[0], env[1])
-			}
-			dir, err := FindBinaries("")
-			out, scriptErr := exec.Command("../../tools/postgres.sh", "--find").Output()
-
-			if (err == nil) != (scriptErr == nil) {
-				t.Errorf("devpg: %v; the script: %v", err, scriptErr)
-			}
-			if script := strings.TrimSpace(string(out)); script != dir {
-				t.Errorf("devpg found %q, the script %q", dir, script)
-			}
-		})
 	}
 }

@@ -190,7 +190,7 @@ func sweep() {
 	more, _ := filepath.Glob(filepath.Join(memory, prefix+"*"))
 	for _, dir := range append(dirs, more...) {
 		info, err := os.Stat(dir)
-		if err != nil || time.Since(info.ModTime()) < time.Hour {
+		if err != nil || time.Since(info.ModTime()) < 10*time.Minute {
 			continue
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), limit)
