@@ -1,0 +1,163 @@
+package api
+
+import (
+	"net/http"
+	"strings"
+
+	"github.com/gorilla/mux"
+
+	"github.com/fanfare-webhooks/fanfare"
+)
+
+const (
+	maxTypeName    = 128
+	maxDescription = 4000 // characters
+	maxSamples     = 20
+	maxSample      = maxData // bytes: a sample is data
+)
+
+// validName reports whether a name is [a-z0-9_]+(\.[a-z0-9_]+)* of at most 128 bytes.
+func validName(name string) bool {
+	if len(name) == 0 || len(name) > maxTypeName {
+		return false
+	}
+	dot := true // a part must begin
+	for i := range len(name) {
+		switch c := name[i]; {
+		case 'a' <= c && c <= 'z' || '0' <= c && c <= '9' || c == '_':
+			dot = false
+		case c == '.' && !dot:
+			dot = true
+		default:
+			return false
+		}
+	}
+	return !dot
+}
+
+// validPattern reports whether a pattern is a name, "prefix.*" or "*".
+func validPattern(pattern string) bool {
+	return pattern == "*" || validName(strings.TrimSuffix(pattern, ".*"))
+}
+
+func (s *Server) listEventTypes(c *call) (answer, error) {
+	p, err := s.page(c, 0, "event-types")
+	if err != nil {
+		return answer{}, err
+	}
+	rows, err := s.store.EventTypes(c.r.Context(), string(p.place), p.limit+1)
+	if err != nil {
+		return answer{}, err
+	}
+	var next []byte
+	if len(rows) > p.limit {
+		rows = rows[:p.limit]
+		next = []byte(rows[p.limit-1].Name)
+	}
+	return p.answer(len(rows), func(w *writer, i int) { writeEventType(w, &rows[i]) }, next), nil
+}
+
+// eventType reads the event type that the path names.
+func (s *Server) eventType(c *call) (*fanfare.EventType, error) {
+	name := mux.Vars(c.r)["name"]
+	if !validName(name) {
+		return nil, errNotFound
+	}
+	if err := c.faults.err(); err != nil {
+		return nil, err
+	}
+	return s.store.EventType(c.r.Context(), name)
+}
+
+func (s *Server) getEventType(c *call) (answer, error) {
+	t, err := s.eventType(c)
+	if err != nil {
+		return answer{}, err
+	}
+	return eventTypeAnswer(t), nil
+}
+
+func (s *Server) listSamples(c *call) (answer, error) {
+	t, err := s.eventType(c)
+	if err != nil {
+		return answer{}, err
+	}
+	var w writer
+	w.open()
+	w.raw("data", t.Samples, "[]")
+	w.close()
+	return answer{status: http.StatusOK, body: w.b}, nil
+}
+
+func (s *Server) putEventType(c *call) (answer, error) {
+	t := &fanfare.EventType{Name: mux.Vars(c.r)["name"], Samples: []byte("[]")}
+	if !validName(t.Name) {
+		c.faults.param("name", codeInvalidFormat, detailType)
+	}
+	text := func(to *string, most int) func(value) {
+		return func(v value) {
+			if !v.null() {
+				*to, _ = v.text(most)
+			}
+		}
+	}
+	err := c.decode(
+		field{name: "description", take: text(&t.Description, maxDescription)},
+		field{name: "group", take: text(&t.Group, maxName)},
+		field{name: "samples", take: func(v value) {
+			if !v.null() && v.list(maxSamples, func(v value) { v.json(maxSample) }) {
+				t.Samples = v.raw
+			}
+		}},
+		field{name: "archived", take: func(v value) {
+			if !v.null() {
+				t.Archived, _ = v.boolean()
+			}
+		}},
+		field{name: "name"}, field{name: "created_at"}, field{name: "updated_at"},
+	)
+	if err != nil {
+		return answer{}, err
+	}
+	created, err := s.store.PutEventType(c.r.Context(), t)
+	if err != nil {
+		return answer{}, err
+	}
+	a := eventTypeAnswer(t)
+	if created {
+		a.status, a.location = http.StatusCreated, "/v1/event-types/"+t.Name
+	}
+	return a, nil
+}
+
+func (s *Server) deleteEventType(c *call) (answer, error) {
+	name := mux.Vars(c.r)["name"]
+	if !validName(name) {
+		return answer{}, errNotFound
+	}
+	if err := c.faults.err(); err != nil {
+		return answer{}, err
+	}
+	if err := s.store.DeleteEventType(c.r.Context(), name); err != nil {
+		return answer{}, err
+	}
+	return answer{status: http.StatusNoContent}, nil
+}
+
+func eventTypeAnswer(t *fanfare.EventType) answer {
+	var w writer
+	w.open()
+	writeEventType(&w, t)
+	w.close()
+	return answer{status: http.StatusOK, body: w.b}
+}
+
+func writeEventType(w *writer, t *fanfare.EventType) {
+	w.text("name", t.Name)
+	w.text("description", t.Description)
+	w.text("group", t.Group)
+	w.raw("samples", t.Samples, "[]")
+	w.boolean("archived", t.Archived)
+	w.time("created_at", t.CreatedAt)
+	w.time("updated_at", t.UpdatedAt)
+}

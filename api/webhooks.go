@@ -1,0 +1,392 @@
+package api
+
+import (
+	"errors"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/fanfare-webhooks/fanfare"
+	"github.com/fanfare-webhooks/fanfare/internal/egress"
+	"github.com/fanfare-webhooks/fanfare/internal/seal"
+	"github.com/fanfare-webhooks/fanfare/internal/store"
+	"github.com/fanfare-webhooks/fanfare/retry"
+	"github.com/fanfare-webhooks/fanfare/signature"
+)
+
+const (
+	maxPatterns        = 200 // event types of one webhook
+	minTimeout         = 100 * time.Millisecond
+	maxTimeout         = 60 * time.Second
+	defaultTimeout     = 30 * time.Second
+	maxInFlight        = 1000
+	defaultMaxInFlight = 32
+
+	// SecretColumn is the place's column under which the secrets of webhooks are sealed: the bytes of
+	// [signature.Secret.Bytes], with the webhook's account and id.
+	SecretColumn = "webhook_secrets.sealed"
+)
+
+// webhookEdit is what a body asks to change, member by member.
+type webhookEdit struct {
+	s        *Server
+	sets     []func(*fanfare.Webhook)
+	patterns []string         // of event_types; nil: not named
+	secret   signature.Secret // zero: not given
+}
+
+func (e *webhookEdit) set(f func(*fanfare.Webhook)) { e.sets = append(e.sets, f) }
+
+func (e *webhookEdit) apply(w *fanfare.Webhook) {
+	for _, f := range e.sets {
+		f(w)
+	}
+}
+
+func (e *webhookEdit) fields(create bool) []field {
+	secret := field{name: "secret", take: e.takeSecret}
+	if !create {
+		secret.take = func(v value) { v.fault(codeImmutable, "is changed by secrets/rotate") }
+	}
+	return []field{
+		{name: "url", required: create, take: e.takeURL},
+		{name: "event_types", required: create, take: e.takeEventTypes},
+		{name: "name", take: func(v value) {
+			var name string
+			if !v.null() {
+				name, _ = v.text(maxName)
+			}
+			e.set(func(w *fanfare.Webhook) { w.Name = name })
+		}},
+		{name: "include_subaccounts", take: func(v value) {
+			var include bool
+			if !v.null() {
+				include, _ = v.boolean()
+			}
+			e.set(func(w *fanfare.Webhook) { w.IncludeSubaccounts = include })
+		}},
+		{name: "timeout", take: func(v value) {
+			timeout := defaultTimeout
+			if !v.null() {
+				timeout, _ = v.duration(minTimeout, maxTimeout)
+			}
+			e.set(func(w *fanfare.Webhook) { w.Timeout = timeout })
+		}},
+		{name: "retry_schedule", take: e.takeSchedule},
+		{name: "max_in_flight", take: func(v value) {
+			n := defaultMaxInFlight
+			if !v.null() {
+				n, _ = v.integer(1, maxInFlight)
+			}
+			e.set(func(w *fanfare.Webhook) { w.MaxInFlight = n })
+		}},
+		{name: "metadata", take: func(v value) {
+			raw := v.metadata()
+			e.set(func(w *fanfare.Webhook) { w.Metadata = *raw })
+		}},
+		secret,
+		{name: "id"}, {name: "version"}, {name: "account_id"}, {name: "enabled"}, {name: "disabled"},
+		{name: "created_at"}, {name: "updated_at"},
+	}
+}
+
+func (e *webhookEdit) takeURL(v value) {
+	url, ok := v.text(egress.MaxURL)
+	if !ok {
+		return
+	}
+	for _, f := range e.s.urls.CheckURL(url) {
+		c := codeInvalidURL
+		if f.Code == fanfare.ErrBlocked {
+			c = codeURLNotAllowed
+		}
+		v.fault(c, f.Detail)
+	}
+	e.set(func(w *fanfare.Webhook) { w.URL = url })
+}
+
+func (e *webhookEdit) takeEventTypes(v value) {
+	patterns := []string{}
+	if !v.list(maxPatterns, func(v value) {
+		p, ok := v.text(maxTypeName + len(".*"))
+		if ok && !validPattern(p) {
+			v.fault(codeInvalidFormat, "is not an event type, prefix.* or *")
+		}
+		patterns = append(patterns, p)
+	}) {
+		return
+	}
+	if len(patterns) == 0 {
+		v.fault(codeTooFew, "must name at least one event type")
+	}
+	e.patterns = patterns
+	e.set(func(w *fanfare.Webhook) { w.EventTypes = patterns })
+}
+
+func (e *webhookEdit) takeSchedule(v value) {
+	schedule := retry.Default
+	if !v.null() {
+		before := len(v.f.list)
+		var texts []string
+		if !v.list(1000, func(v value) {
+			if v.raw[0] != '"' {
+				v.wrong(`a string such as "5m"`)
+				return
+			}
+			text, _ := unquote(v.raw)
+			texts = append(texts, text)
+		}) || len(v.f.list) > before {
+			return
+		}
+		parsed, wrong := retry.ParseSchedule(texts, e.s.minRetryStep)
+		for _, f := range wrong {
+			at := v.at
+			if f.Step >= 0 {
+				at += "/" + strconv.Itoa(f.Step)
+			}
+			v.f.at(at, codeInvalidValue, f.Message)
+		}
+		schedule = parsed
+	}
+	e.set(func(w *fanfare.Webhook) { w.RetrySchedule = slices.Clone(schedule) })
+}
+
+func (e *webhookEdit) takeSecret(v value) {
+	if v.null() {
+		return
+	}
+	text, ok := v.text(1000)
+	if !ok {
+		return
+	}
+	var err error
+	if e.secret, err = signature.ParseSecret(text); err != nil {
+		v.fault(codeInvalidSecret, "must be whsec_ followed by the base64 of 24 to 64 bytes")
+	}
+}
+
+// checkCatalog holds exact names against the catalog and names those that are archived, with their
+// pointers. Before it says that one is not known it asks Postgres.
+func (e *webhookEdit) checkCatalog(c *call) (archived map[string]string, err error) {
+	unknown := func() bool {
+		archived = make(map[string]string)
+		snapshot := e.s.registry.Snapshot()
+		missing := false
+		for i, p := range e.patterns {
+			if !validName(p) {
+				continue
+			}
+			was, ok := snapshot.EventType(p)
+			missing = missing || !ok
+			if was {
+				archived[p] = "/event_types/" + strconv.Itoa(i)
+			}
+		}
+		return missing
+	}
+	if !unknown() {
+		return archived, nil
+	}
+	if err := e.s.registry.CatchUp(c.r.Context()); err != nil {
+		return nil, err
+	}
+	if unknown() {
+		snapshot := e.s.registry.Snapshot()
+		for i, p := range e.patterns {
+			if _, ok := snapshot.EventType(p); !ok && validName(p) {
+				c.faults.at("/event_types/"+strconv.Itoa(i), codeUnknownType, "is not in the catalog")
+			}
+		}
+	}
+	return archived, nil
+}
+
+// refuseArchived names the patterns that are archived, but for those in had.
+func refuseArchived(archived map[string]string, had []string) error {
+	var f faults
+	for name, at := range archived {
+		if !slices.Contains(had, name) {
+			f.at(at, codeArchivedType, "is archived and takes no new webhooks")
+		}
+	}
+	slices.SortFunc(f.list, func(a, b fault) int { return strings.Compare(a.pointer, b.pointer) })
+	return f.err()
+}
+
+// decode reads the body and holds it against the catalog; all faults come together.
+func (e *webhookEdit) decode(c *call, create bool) (archived map[string]string, err error) {
+	wrong := c.decode(e.fields(create)...)
+	if wrong != nil && len(c.faults.list) == 0 { // no JSON
+		return nil, wrong
+	}
+	if archived, err = e.checkCatalog(c); err != nil {
+		return nil, err
+	}
+	return archived, c.faults.err()
+}
+
+func (s *Server) createWebhook(c *call) (answer, error) {
+	e := webhookEdit{s: s}
+	archived, err := e.decode(c, true)
+	if err != nil {
+		return answer{}, err
+	}
+	if err := refuseArchived(archived, nil); err != nil {
+		return answer{}, err
+	}
+	hook := &fanfare.Webhook{
+		ID: newID(), AccountID: c.account,
+		Timeout: defaultTimeout, RetrySchedule: slices.Clone(retry.Default), MaxInFlight: defaultMaxInFlight,
+	}
+	e.apply(hook)
+	secret, sealed := s.newSecret(e.secret, hook.AccountID, hook.ID)
+	build := func() answer {
+		var w writer
+		w.open()
+		writeWebhook(&w, hook)
+		w.text("secret", secret.Text())
+		w.close()
+		return answer{status: http.StatusCreated, body: w.b, location: webhookPath(hook), version: hook.Version}
+	}
+	err = s.store.CreateWebhook(c.r.Context(), hook, sealed, s.maxWebhooks, s.once(c, build))
+	switch {
+	case errors.Is(err, store.ErrTooMany):
+		err = refuse("", codeTooManyWebhooks, "the account holds as many webhooks as it may")
+	case errors.Is(err, store.ErrNoEventType):
+		err = errTypeGone
+	}
+	return s.done(c, err, build)
+}
+
+// errTypeGone is for an event type that was deleted while the request was on its way.
+var errTypeGone = refuse("/event_types", codeUnknownType, "names a type that is not in the catalog")
+
+// newSecret makes a secret if none is given, and seals it for a webhook.
+func (s *Server) newSecret(given signature.Secret, account, webhook uuid.UUID) (signature.Secret, store.SealedSecret) {
+	if given.Text() == "" {
+		given = signature.GenerateSecret()
+	}
+	place := seal.Place{Account: account, Object: webhook, Column: SecretColumn}
+	return given, store.SealedSecret{ID: newID(), Sealed: s.keyring.Seal(place, given.Bytes())}
+}
+
+func webhookPath(w *fanfare.Webhook) string {
+	return "/v1/accounts/" + w.AccountID.String() + "/webhooks/" + w.ID.String()
+}
+
+func (s *Server) listWebhooks(c *call) (answer, error) {
+	p, err := s.page(c, 16, "webhooks")
+	if err != nil {
+		return answer{}, err
+	}
+	rows, err := s.store.Webhooks(c.r.Context(), c.account, store.Page{Limit: p.limit + 1, After: p.id(0)})
+	if err != nil {
+		return answer{}, err
+	}
+	rows, next := cut(p, rows, func(w *fanfare.Webhook) uuid.UUID { return w.ID })
+	return p.answer(len(rows), func(w *writer, i int) { writeWebhook(w, &rows[i]) }, next), nil
+}
+
+func (s *Server) getWebhook(c *call) (answer, error) {
+	id, err := c.pathID("webhook")
+	if err != nil {
+		return answer{}, err
+	}
+	if err := c.faults.err(); err != nil {
+		return answer{}, err
+	}
+	hook, err := s.store.Webhook(c.r.Context(), c.account, id)
+	if err != nil {
+		return answer{}, err
+	}
+	return webhookAnswer(hook), nil
+}
+
+func (s *Server) updateWebhook(c *call) (answer, error) {
+	id, err := c.pathID("webhook")
+	if err != nil {
+		return answer{}, err
+	}
+	e := webhookEdit{s: s}
+	archived, err := e.decode(c, false)
+	if err != nil {
+		return answer{}, err
+	}
+	version, err := c.ifMatch()
+	if err != nil {
+		return answer{}, err
+	}
+	hook, err := s.store.UpdateWebhook(c.r.Context(), c.account, id, version, nil, func(w *fanfare.Webhook) error {
+		had := w.EventTypes
+		e.apply(w)
+		return refuseArchived(archived, had)
+	})
+	if errors.Is(err, store.ErrNoEventType) {
+		err = errTypeGone
+	}
+	if err != nil {
+		return answer{}, err
+	}
+	return webhookAnswer(hook), nil
+}
+
+func (s *Server) deleteWebhook(c *call) (answer, error) {
+	id, err := c.pathID("webhook")
+	if err != nil {
+		return answer{}, err
+	}
+	if err := c.faults.err(); err != nil {
+		return answer{}, err
+	}
+	version, err := c.ifMatch()
+	if err != nil {
+		return answer{}, err
+	}
+	if err := s.store.DeleteWebhook(c.r.Context(), c.account, id, version); err != nil {
+		return answer{}, err
+	}
+	return answer{status: http.StatusNoContent}, nil
+}
+
+func webhookAnswer(hook *fanfare.Webhook) answer {
+	var w writer
+	w.open()
+	writeWebhook(&w, hook)
+	w.close()
+	return answer{status: http.StatusOK, body: w.b, version: hook.Version}
+}
+
+func writeWebhook(w *writer, hook *fanfare.Webhook) {
+	w.id("id", hook.ID)
+	w.integer("version", hook.Version)
+	w.id("account_id", hook.AccountID)
+	w.text("name", hook.Name)
+	w.text("url", hook.URL)
+	w.texts("event_types", hook.EventTypes)
+	w.boolean("include_subaccounts", hook.IncludeSubaccounts)
+	w.text("timeout", retry.FormatDuration(hook.Timeout))
+	w.list("retry_schedule")
+	for _, step := range hook.RetrySchedule {
+		w.separate()
+		w.quoted(retry.FormatDuration(step))
+	}
+	w.endList()
+	w.integer("max_in_flight", int64(hook.MaxInFlight))
+	w.raw("metadata", hook.Metadata, "{}")
+	w.boolean("enabled", hook.Disabled == nil)
+	if d := hook.Disabled; d == nil {
+		w.null("disabled")
+	} else {
+		w.object("disabled")
+		w.text("by", d.By)
+		w.text("reason", d.Reason)
+		w.time("at", d.At)
+		w.close()
+	}
+	w.time("created_at", hook.CreatedAt)
+	w.time("updated_at", hook.UpdatedAt)
+}
