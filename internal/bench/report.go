@@ -1,0 +1,223 @@
+package bench
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"math"
+	"slices"
+	"text/tabwriter"
+	"time"
+
+	"github.com/fanfare-webhooks/fanfare/internal/version"
+)
+
+// Report is what a run found. Rates, latencies and Process are of what was published after the warmup;
+// Checks are of everything.
+type Report struct {
+	Started time.Time    `json:"started"`
+	Build   version.Info `json:"build"` // of the program that measured
+	Machine Machine      `json:"machine"`
+	Config  Summary      `json:"config"`
+	Ended   Ended        `json:"ended"`
+
+	Events              int     `json:"events"` // acknowledged
+	EventsPerSecond     float64 `json:"events_per_second"`
+	Deliveries          int     `json:"deliveries"`
+	DeliveriesPerSecond float64 `json:"deliveries_per_second"` // until the last one arrived
+
+	Latency Quantiles `json:"latency"`      // when the event was due → arrived; the closed loop: when it was sent
+	Publish Quantiles `json:"publish"`      // the publish call alone
+	Lag     Quantiles `json:"loader_delay"` // when the event was due → sent: the loader's share of Latency
+
+	Checks        Checks         `json:"checks"`
+	PublishErrors map[string]int `json:"publish_errors"` // by HTTP status, or timeout, connection, answer
+
+	Process      *Process `json:"process,omitempty"`        // on Linux, if the node runs on this machine
+	RawPerSecond float64  `json:"raw_per_second,omitempty"` // plain POSTs on this machine, right after
+	RawRatio     float64  `json:"raw_ratio,omitempty"`      // DeliveriesPerSecond ÷ RawPerSecond
+}
+
+// Machine is where it ran.
+type Machine struct {
+	OS   string `json:"os"`
+	Arch string `json:"arch"`
+	CPUs int    `json:"cpus"`
+}
+
+// Summary is what was asked for.
+type Summary struct {
+	Mode            string  `json:"mode"` // open, closed
+	Rate            float64 `json:"rate,omitempty"`
+	Publishers      int     `json:"publishers,omitempty"`
+	Webhooks        int     `json:"webhooks"`
+	Size            int     `json:"size"`
+	WarmupSeconds   float64 `json:"warmup_seconds"`
+	DurationSeconds float64 `json:"duration_seconds"`
+}
+
+// Ended says how the wait for deliveries ended.
+type Ended string
+
+// The ends of a run.
+const (
+	Complete    Ended = "complete"    // everything arrived
+	Quiet       Ended = "quiet"       // for 10 s nothing arrived: what is missing is lost
+	Late        Ended = "late"        // deliveries still arrived after 2 min
+	Interrupted Ended = "interrupted" // ctx ended
+)
+
+// Checks compares what arrived with what was published: each acknowledged event once at each webhook.
+type Checks struct {
+	Acknowledged int `json:"acknowledged"` // events, with the warmup's
+	Arrived      int `json:"arrived"`      // pairs of event and webhook, each counted once
+	Lost         int `json:"lost"`         // acknowledged and did not arrive
+	Outstanding  int `json:"outstanding"`  // the same, where the run ended too early to call it lost
+	Duplicated   int `json:"duplicated"`   // arrivals of a pair after its first
+	Unexpected   int `json:"unexpected"`   // another id, data or address than was published
+	BadSignature int `json:"bad_signature"`
+	Unconfirmed  int `json:"unconfirmed"` // pairs that arrived, but the publish call had failed: no fault
+}
+
+// Quantiles are in milliseconds, by nearest rank. All are zero if nothing was measured.
+type Quantiles struct {
+	P50 float64 `json:"p50_ms"`
+	P90 float64 `json:"p90_ms"`
+	P99 float64 `json:"p99_ms"`
+	Max float64 `json:"max_ms"`
+}
+
+// Process is what the node used.
+type Process struct {
+	ServerCPU   float64  `json:"server_cpu_seconds_per_10k"`             // per 10,000 deliveries
+	PostgresCPU *float64 `json:"postgres_cpu_seconds_per_10k,omitempty"` // if Postgres is the node's child
+	PeakRSS     int64    `json:"server_peak_rss_bytes"`                  // since the node started
+}
+
+// Err is an error if a promise was broken: a delivery was lost, came twice, was not the event that was
+// published, or was signed badly.
+func (r *Report) Err() error {
+	c := r.Checks
+	if c.Lost+c.Duplicated+c.Unexpected+c.BadSignature == 0 {
+		return nil
+	}
+	return fmt.Errorf("deliveries: %d lost, %d duplicated, %d unexpected, %d with a bad signature",
+		c.Lost, c.Duplicated, c.Unexpected, c.BadSignature)
+}
+
+// report fills r from the ledger. The load ended at end.
+func (l *ledger) report(r *Report, warmup, end time.Duration) {
+	begin := l.start + warmup
+	last := begin
+	var latency, publish, lag []time.Duration
+	for seq := range l.events {
+		e := &l.events[seq]
+		measured := e.due >= begin && e.acknowledged
+		if measured {
+			r.Events++
+			publish = append(publish, e.answered-e.sent)
+			lag = append(lag, e.sent-e.due)
+		}
+		for w := range l.webhooks {
+			at := l.arrival(seq, w)
+			switch {
+			case at == 0:
+			case !e.acknowledged:
+				r.Checks.Unconfirmed++
+			case measured:
+				latency = append(latency, at-e.due)
+				last = max(last, at)
+			}
+		}
+	}
+	r.Deliveries = len(latency)
+	r.EventsPerSecond = rate(r.Events, end-begin)
+	r.DeliveriesPerSecond = rate(r.Deliveries, max(last, end)-begin)
+	r.Latency, r.Publish, r.Lag = quantiles(latency), quantiles(publish), quantiles(lag)
+	r.Checks.Acknowledged, r.Checks.Arrived = int(l.acknowledged.Load()), int(l.arrived.Load())
+	r.Checks.Duplicated, r.Checks.Unexpected = int(l.duplicated.Load()), int(l.unexpected.Load())
+	r.Checks.BadSignature = int(l.badSignature.Load())
+	if missing := l.missing(); r.Ended == Quiet {
+		r.Checks.Lost = missing
+	} else {
+		r.Checks.Outstanding = missing
+	}
+	r.PublishErrors = l.faults
+	if r.RawPerSecond > 0 {
+		r.RawRatio = r.DeliveriesPerSecond / r.RawPerSecond
+	}
+}
+
+func rate(n int, d time.Duration) float64 {
+	if d <= 0 {
+		return 0
+	}
+	return float64(n) / d.Seconds()
+}
+
+func quantiles(all []time.Duration) Quantiles {
+	if len(all) == 0 {
+		return Quantiles{}
+	}
+	slices.Sort(all)
+	at := func(p float64) float64 {
+		rank := int(math.Ceil(p * float64(len(all))))
+		return float64(all[max(rank, 1)-1]) / float64(time.Millisecond)
+	}
+	return Quantiles{P50: at(0.50), P90: at(0.90), P99: at(0.99), Max: at(1)}
+}
+
+// JSON writes the report as one object.
+func (r *Report) JSON(w io.Writer) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	return e.Encode(r)
+}
+
+// Text writes the report for people.
+func (r *Report) Text(w io.Writer) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	line := func(name, format string, args ...any) { fmt.Fprintf(t, name+"\t"+format+"\n", args...) }
+	quantile := func(name string, q Quantiles) {
+		line(name, "p50 %.2f  p90 %.2f  p99 %.2f  max %.2f ms", q.P50, q.P90, q.P99, q.Max)
+	}
+	c := r.Config
+	line("build", "%s (%s), %s/%s, %d CPUs", r.Build.Version, r.Build.Go, r.Machine.OS, r.Machine.Arch, r.Machine.CPUs)
+	if c.Mode == "open" {
+		line("load", "open loop, %g events/s for %g s after %g s", c.Rate, c.DurationSeconds, c.WarmupSeconds)
+	} else {
+		line("load", "closed loop, %d publishers for %g s after %g s", c.Publishers, c.DurationSeconds, c.WarmupSeconds)
+	}
+	line("", "%d webhooks, %d bytes of data", c.Webhooks, c.Size)
+	line("published", "%d events, %.1f/s", r.Events, r.EventsPerSecond)
+	line("delivered", "%d, %.1f/s", r.Deliveries, r.DeliveriesPerSecond)
+	quantile("publish → arrival", r.Latency)
+	quantile("publish call", r.Publish)
+	if c.Mode == "open" {
+		quantile("loader's own delay", r.Lag)
+	}
+	k := r.Checks
+	line("checked", "%d deliveries of %d events: %d lost, %d duplicated, %d unexpected, %d bad signatures",
+		k.Arrived, k.Acknowledged, k.Lost, k.Duplicated, k.Unexpected, k.BadSignature)
+	if r.Ended != Complete {
+		line("ended", "%s, %d deliveries outstanding", r.Ended, k.Outstanding)
+	}
+	for _, kind := range slices.Sorted(maps.Keys(r.PublishErrors)) {
+		line("publish errors", "%s: %d", kind, r.PublishErrors[kind])
+	}
+	if k.Unconfirmed > 0 {
+		line("", "%d deliveries of events whose publish call had failed", k.Unconfirmed)
+	}
+	if p := r.Process; p != nil {
+		line("CPU per 10,000", "%.2f s server", p.ServerCPU)
+		if p.PostgresCPU != nil {
+			line("", "%.2f s Postgres", *p.PostgresCPU)
+		}
+		line("peak memory", "%.1f MiB server", float64(p.PeakRSS)/(1<<20))
+	}
+	if r.RawPerSecond > 0 {
+		line("raw HTTP", "%.0f/s here; deliveries ÷ raw %.3f", r.RawPerSecond, r.RawRatio)
+	}
+	return t.Flush()
+}
