@@ -1,0 +1,396 @@
+package store
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
+	"pgregory.net/rapid"
+
+	"github.com/fanfare-webhooks/fanfare"
+)
+
+// pair is what a test knows of one delivery.
+type pair struct {
+	event, hook, owner uuid.UUID
+	eventType          string
+	test               bool // the event is
+	listed             bool // by its account, if pending
+	state              fanfare.State
+	reason             fanfare.Reason
+	requests           int
+	last               uuid.UUID // request
+	due                bool
+}
+
+// attempt puts a row of attempts. Ids rise.
+func (a *archive) attempt(p *pair, number int, state fanfare.State, reason fanfare.Reason) uuid.UUID {
+	a.Helper()
+	id := newID()
+	a.exec(`
+INSERT INTO attempts (webhook_id, event_id, id, account_id, webhook_version, number, trigger, started_at, duration_us, method, url, status,
+	verdict, state, reason, error, error_detail, response_headers, response_body, retry_at, node)
+VALUES ($1, $2, $3, $4, 3, $5, 'first', $6, 1500, 'POST', 'https://example.com', 500, 'retry', $7, $8, 'status', 'no', 'A: b', 'body', $6, $1)`,
+		p.hook, p.event, id, p.owner, number, a.noon, state, nullText(reason))
+	if number > 0 {
+		p.requests, p.last = p.requests+1, id
+	}
+	return id
+}
+
+func (a *archive) retry(p *pair) {
+	a.Helper()
+	a.exec(`INSERT INTO retries (webhook_id, event_id, account_id, trigger, number, tries, first_at, due_at) VALUES ($1, $2, $3, 'retry', 1, 1, $4, $4)`,
+		p.hook, p.event, p.owner, a.noon)
+}
+
+func (a *archive) openGroup(first, last uuid.UUID) {
+	a.Helper()
+	a.exec(`INSERT INTO open_groups (id, owner, first, last) VALUES ($1, $1, $2, $3)`, newID(), first, last)
+}
+
+// histories are the ways in which a delivery comes to where it is. open says that its event's group is.
+var histories = []func(a *archive, p *pair, open bool){
+	func(_ *archive, p *pair, open bool) { // nothing is on record
+		if p.state = ""; open {
+			p.state = fanfare.Pending
+		}
+	},
+	func(a *archive, p *pair, _ bool) {
+		a.attempt(p, 1, fanfare.Delivered, "")
+		p.state = fanfare.Delivered
+	},
+	func(a *archive, p *pair, _ bool) { // waits for its third try
+		a.attempt(p, 1, fanfare.Pending, "")
+		a.attempt(p, 2, fanfare.Pending, "")
+		a.retry(p)
+		p.state, p.due, p.listed = fanfare.Pending, true, true
+	},
+	func(a *archive, p *pair, _ bool) { // parked
+		a.retry(p)
+		p.state, p.due, p.listed = fanfare.Pending, true, true
+	},
+	func(a *archive, p *pair, _ bool) {
+		a.attempt(p, 1, fanfare.Pending, "")
+		a.attempt(p, 2, fanfare.Exhausted, fanfare.ReasonSchedule)
+		p.state, p.reason = fanfare.Exhausted, fanfare.ReasonSchedule
+	},
+	func(a *archive, p *pair, _ bool) { // without a request
+		a.attempt(p, 0, fanfare.Discarded, fanfare.ReasonWebhookDisabled)
+		p.state, p.reason = fanfare.Discarded, fanfare.ReasonWebhookDisabled
+	},
+	func(a *archive, p *pair, _ bool) { // ended, and owed again
+		a.attempt(p, 1, fanfare.Exhausted, fanfare.ReasonReject)
+		a.retry(p)
+		p.state, p.due, p.listed = fanfare.Pending, true, true
+	},
+	func(a *archive, p *pair, _ bool) { // ended twice
+		a.attempt(p, 1, fanfare.Exhausted, fanfare.ReasonReject)
+		a.attempt(p, 0, fanfare.Discarded, fanfare.ReasonWebhookDisabled)
+		p.state, p.reason = fanfare.Discarded, fanfare.ReasonWebhookDisabled
+	},
+	func(a *archive, p *pair, _ bool) { // ended, delivered, and failed when it was sent again
+		a.attempt(p, 1, fanfare.Exhausted, fanfare.ReasonSchedule)
+		a.attempt(p, 2, fanfare.Delivered, "")
+		a.attempt(p, 3, fanfare.Exhausted, fanfare.ReasonSchedule)
+		p.state = fanfare.Delivered
+	},
+	func(a *archive, p *pair, _ bool) { // delivered, and on its way again
+		a.attempt(p, 1, fanfare.Delivered, "")
+		a.retry(p)
+		p.state = fanfare.Delivered
+	},
+	func(a *archive, p *pair, open bool) { // tried by a node that did not own it any more
+		a.attempt(p, 1, fanfare.Pending, "")
+		p.state = fanfare.Pending
+	},
+}
+
+// scene is a log with every history in it.
+type scene struct {
+	*archive
+	accounts []uuid.UUID
+	hooks    []uuid.UUID
+	events   []uuid.UUID
+	pairs    []pair // newest event first, by falling webhook
+}
+
+func newScene(t testing.TB, seed uint64) *scene {
+	t.Helper()
+	s := &scene{archive: newArchive(t)}
+	rnd := rand.New(rand.NewPCG(seed, 0))
+	parent := newAccount(t, s.Store, uuid.Nil)
+	s.accounts = []uuid.UUID{parent, newAccount(t, s.Store, parent)}
+	owner, live := map[uuid.UUID]uuid.UUID{}, map[uuid.UUID]bool{}
+	for i := range 7 {
+		w := newWebhook(t, s.Store, s.accounts[i%2], "*")
+		s.hooks, owner[w.ID], live[w.ID] = append(s.hooks, w.ID), w.AccountID, i > 1
+		if !live[w.ID] {
+			must(t, s.DeleteWebhook(t.Context(), w.AccountID, w.ID, 0))
+		}
+	}
+	for i := range 40 {
+		var hooks []uuid.UUID
+		for _, h := range s.hooks {
+			if rnd.IntN(2) == 0 {
+				hooks = append(hooks, h)
+			}
+		}
+		eventType := []string{"call.began", "call.ended", "invoice.paid"}[rnd.IntN(3)]
+		id := s.event(s.accounts[1], time.Duration(i)*30*time.Minute, eventType, hooks...)
+		s.events = append(s.events, id)
+		test, open := rnd.IntN(8) == 0, rnd.IntN(3) == 0
+		s.exec(`UPDATE events SET test = $2 WHERE id = $1`, id, test)
+		if open {
+			s.openGroup(id, id)
+		}
+		for _, h := range hooks {
+			p := pair{event: id, hook: h, owner: owner[h], eventType: eventType, test: test, listed: open && live[h]}
+			histories[rnd.IntN(len(histories))](s.archive, &p, open)
+			s.pairs = append(s.pairs, p)
+		}
+	}
+	slices.SortFunc(s.pairs, func(a, b pair) int {
+		return -DeliveryCursor{a.event, a.hook}.compare(DeliveryCursor{b.event, b.hook})
+	})
+	return s
+}
+
+func (p *pair) matches(q DeliveryQuery) bool {
+	wildcard := func(pattern string) bool {
+		prefix, wild := strings.CutSuffix(pattern, "*")
+		return pattern == p.eventType || wild && strings.HasPrefix(p.eventType, prefix)
+	}
+	at := fanfare.EventTime(p.event)
+	switch {
+	case p.owner != q.AccountID,
+		q.WebhookID.Valid && q.WebhookID.UUID != p.hook,
+		q.EventID.Valid && q.EventID.UUID != p.event,
+		len(q.EventTypes) > 0 && !slices.ContainsFunc(q.EventTypes, wildcard),
+		!q.Since.IsZero() && at.Before(q.Since),
+		!q.Until.IsZero() && !at.Before(q.Until),
+		len(q.States) > 0 && !slices.Contains(q.States, p.state):
+		return false
+	case q.EventID.Valid:
+		return true
+	case p.test || p.state == "":
+		return false
+	case q.WebhookID.Valid:
+		return true
+	}
+	return p.state == fanfare.Exhausted || p.state == fanfare.Discarded || p.state == fanfare.Pending && p.listed
+}
+
+func (p *pair) String() string {
+	return fmt.Sprint(p.event, " ", p.hook, " ", p.eventType, " ", p.state, " ", p.reason, " requests ", p.requests, " last ", p.last, " due ", p.due)
+}
+
+func describe(d *fanfare.Delivery) string {
+	p := pair{
+		event: d.EventID, hook: d.WebhookID, owner: d.AccountID, eventType: d.EventType, state: d.State, reason: d.Reason,
+		requests: d.Attempts, due: !d.NextAttemptAt.IsZero(),
+	}
+	if d.LastAttempt != nil {
+		p.last = d.LastAttempt.ID
+	}
+	return p.String()
+}
+
+func TestDeliveriesAreListedWithTheStateThatTheirHistoryGives(t *testing.T) {
+	for seed := range uint64(2) {
+		s := newScene(t, seed)
+		rapid.Check(t, func(t *rapid.T) {
+			q := DeliveryQuery{AccountID: rapid.SampledFrom(s.accounts).Draw(t, "account"), Limit: rapid.IntRange(1, 20).Draw(t, "limit")}
+			if rapid.Bool().Draw(t, "of a webhook") {
+				q.WebhookID = some(rapid.SampledFrom(s.hooks).Draw(t, "webhook"))
+			}
+			if rapid.IntRange(0, 3).Draw(t, "of an event") == 0 {
+				q.EventID = some(rapid.SampledFrom(s.events).Draw(t, "event"))
+			}
+			q.States = rapid.SliceOfNDistinct(rapid.SampledFrom([]fanfare.State{fanfare.Pending, fanfare.Delivered, fanfare.Exhausted, fanfare.Discarded}),
+				0, 3, rapid.ID).Draw(t, "states")
+			if !q.WebhookID.Valid && !q.EventID.Valid {
+				q.States = slices.DeleteFunc(q.States, func(s fanfare.State) bool { return s == fanfare.Delivered })
+			}
+			q.EventTypes = rapid.SampledFrom([][]string{nil, {"call.*"}, {"call.ended", "invoice.paid"}}).Draw(t, "types")
+			if rapid.Bool().Draw(t, "since") {
+				q.Since = s.noon.Add(time.Duration(rapid.IntRange(0, 20).Draw(t, "hours")) * time.Hour)
+			}
+			if rapid.Bool().Draw(t, "until") {
+				q.Until = s.noon.Add(time.Duration(rapid.IntRange(0, 20).Draw(t, "hours")) * time.Hour)
+			}
+			var want, got []string
+			for i := range s.pairs {
+				if s.pairs[i].matches(q) {
+					want = append(want, s.pairs[i].String())
+				}
+			}
+
+			for {
+				page, next, err := s.Deliveries(s.Context(), q)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for i := range page {
+					got = append(got, describe(&page[i]))
+				}
+				if len(page) > q.Limit {
+					t.Fatalf("a page of %d has %d", q.Limit, len(page))
+				}
+				if next == nil {
+					break
+				}
+				q.After = *next
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Fatal(diff)
+			}
+		})
+	}
+}
+
+func TestALastAttemptIsWhole(t *testing.T) {
+	a := newArchive(t)
+	account := newAccount(t, a.Store, uuid.Nil)
+	hook := newWebhook(t, a.Store, account, "*")
+	p := pair{hook: hook.ID, owner: account}
+	p.event = a.event(account, 0, "call.ended", hook.ID)
+	id := a.attempt(&p, 4, fanfare.Discarded, fanfare.ReasonGone)
+	want := fanfare.Attempt{
+		ID: id, EventID: p.event, WebhookID: hook.ID, AccountID: account, WebhookVersion: 3, Number: 4, Trigger: fanfare.TriggerFirst,
+		StartedAt: a.noon, Duration: 1500 * time.Microsecond, URL: "https://example.com", Method: "POST", Status: 500, Verdict: fanfare.VerdictRetry,
+		State: fanfare.Discarded, Reason: fanfare.ReasonGone, Error: fanfare.ErrStatus, ErrorDetail: "no", ResponseHeaders: []byte("A: b"),
+		ResponseBody: []byte("body"), RetryAt: a.noon, Node: hook.ID,
+	}
+
+	list, _, err := a.Deliveries(t.Context(), DeliveryQuery{AccountID: account, Limit: 1})
+	must(t, err)
+	if len(list) != 1 {
+		t.Fatalf("%d deliveries are listed", len(list))
+	}
+	if diff := cmp.Diff(&want, list[0].LastAttempt); diff != "" {
+		t.Error(diff)
+	}
+	attempts, _, err := a.Attempts(t.Context(), account, hook.ID, AttemptCursor{}, 1)
+	must(t, err)
+	if diff := cmp.Diff([]fanfare.Attempt{want}, attempts); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestALongBacklogIsListedInPiecesAndWhole(t *testing.T) {
+	a := newArchive(t)
+	account := newAccount(t, a.Store, uuid.Nil)
+	hooks := a.many(account, 12_000, 1)
+	// The middle third is on record; the rest waits in open groups of 100 events.
+	a.exec(`
+INSERT INTO attempts (webhook_id, event_id, id, account_id, webhook_version, number, trigger, started_at, duration_us, method, url, status, state, node)
+SELECT $1, id, gen_random_uuid(), $2, 1, 1, 'first', now(), 1, 'POST', '', 200, 'delivered', $1 FROM (SELECT id, row_number() OVER (ORDER BY id) n FROM events) e
+WHERE n BETWEEN 4001 AND 8000`, hooks[0], account)
+	a.exec(`
+INSERT INTO open_groups (id, owner, first, last)
+SELECT gen_random_uuid(), gen_random_uuid(), min(id::text)::uuid, max(id::text)::uuid FROM (SELECT id, row_number() OVER (ORDER BY id) n FROM events) e GROUP BY (n - 1) / 100`)
+
+	seen, calls := map[uuid.UUID]bool{}, 0
+	q := DeliveryQuery{AccountID: account, WebhookID: some(hooks[0]), States: []fanfare.State{fanfare.Pending}, Limit: 3000}
+	last := uuid.Max
+	for {
+		page, next, err := a.Deliveries(t.Context(), q)
+		must(t, err)
+		calls++
+		for _, d := range page {
+			if seen[d.EventID] = true; bytes.Compare(d.EventID[:], last[:]) >= 0 {
+				t.Fatalf("%s comes after %s", d.EventID, last)
+			}
+			last = d.EventID
+		}
+		if next == nil {
+			break
+		}
+		q.After = *next
+	}
+	if len(seen) != 8000 {
+		t.Errorf("%d of 8000 pending deliveries were listed in %d calls", len(seen), calls)
+	}
+}
+
+func TestAttemptsAreListedNewestEventFirstWithoutDecisions(t *testing.T) {
+	s := newScene(t, 7)
+	for _, hook := range s.hooks {
+		for _, account := range s.accounts {
+			var got []uuid.UUID
+			for after := (AttemptCursor{}); ; {
+				page, next, err := s.Attempts(t.Context(), account, hook, after, 3)
+				must(t, err)
+				for _, a := range page {
+					got = append(got, a.ID)
+				}
+				if next == nil {
+					break
+				}
+				after = *next
+			}
+			var want []uuid.UUID
+			must(t, s.pool.QueryRow(t.Context(), `
+SELECT array_agg(id ORDER BY event_id DESC, id DESC) FROM attempts WHERE webhook_id = $1 AND account_id = $2 AND number > 0`, hook, account).Scan(&want))
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Error(diff)
+			}
+		}
+	}
+}
+
+func TestAnEventsAttemptsAreThoseOfTheAccountsWebhooks(t *testing.T) {
+	s := newScene(t, 8)
+	for _, event := range s.events {
+		for _, account := range s.accounts {
+			var got []uuid.UUID
+			for after := (AttemptCursor{}); ; {
+				page, next, err := s.EventAttempts(t.Context(), account, event, after, 2)
+				must(t, err)
+				for _, a := range page {
+					got = append(got, a.ID)
+				}
+				if next == nil {
+					break
+				}
+				after = *next
+			}
+			var want []uuid.UUID
+			must(t, s.pool.QueryRow(t.Context(), `
+SELECT array_agg(id ORDER BY id DESC) FROM attempts WHERE event_id = $1 AND account_id = $2 AND number > 0`, event, account).Scan(&want))
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Error(diff)
+			}
+		}
+	}
+}
+
+func TestErrorsAreTheFailedRequestsOfAllWebhooks(t *testing.T) {
+	s := newScene(t, 9)
+	for _, account := range s.accounts {
+		var got []uuid.UUID
+		for after := uuid.Nil; ; {
+			page, next, err := s.Errors(t.Context(), account, after, 4)
+			must(t, err)
+			for _, a := range page {
+				got = append(got, a.ID)
+			}
+			if after = next; next == uuid.Nil {
+				break
+			}
+		}
+		var want []uuid.UUID
+		must(t, s.pool.QueryRow(t.Context(), `
+SELECT array_agg(id ORDER BY id DESC) FROM attempts WHERE account_id = $1 AND state <> 'delivered' AND number > 0`, account).Scan(&want))
+		if diff := cmp.Diff(want, got); diff != "" || len(want) == 0 {
+			t.Errorf("of %d: %s", len(want), diff)
+		}
+	}
+}
