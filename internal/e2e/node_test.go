@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -21,6 +20,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/fanfare-webhooks/fanfare/internal/app"
+	"github.com/fanfare-webhooks/fanfare/internal/devpg"
 )
 
 // binary is the build under test; TestMain makes it.
@@ -66,35 +66,17 @@ type node struct {
 // dev starts a node in a directory of its own.
 func dev(t *testing.T, args ...string) *node {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "fanfare-e2e-data-") // t.TempDir is closed to the user that Postgres runs as
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Chmod(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	n := &node{T: t, dir: dir, args: args}
+	n := &node{T: t, dir: t.TempDir(), args: args}
 	t.Cleanup(func() {
 		if n.cmd != nil {
 			n.kill()
 		}
-		n.removeData()
+		if err := devpg.Remove(context.Background(), filepath.Join(n.dir, "postgres")); err != nil {
+			t.Error(err)
+		}
 	})
 	n.start()
 	return n
-}
-
-// removeData waits for Postgres, which ends a moment after a killed node.
-func (n *node) removeData() {
-	for deadline := time.Now().Add(20 * time.Second); ; {
-		if _, err := os.Stat(filepath.Join(n.dir, "postgres", "data", "postmaster.pid")); errors.Is(err, os.ErrNotExist) || time.Now().After(deadline) {
-			break
-		}
-		wait(20 * time.Millisecond)
-	}
-	if err := os.RemoveAll(n.dir); err != nil {
-		n.Log(err)
-	}
 }
 
 func (n *node) start() {

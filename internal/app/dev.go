@@ -1,0 +1,276 @@
+package app
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/fanfare-webhooks/fanfare"
+	"github.com/fanfare-webhooks/fanfare/api"
+	"github.com/fanfare-webhooks/fanfare/internal/devpg"
+	"github.com/fanfare-webhooks/fanfare/internal/seal"
+	"github.com/fanfare-webhooks/fanfare/internal/store"
+	"github.com/fanfare-webhooks/fanfare/migrations"
+)
+
+// DevOptions are the flags of `fanfare dev`.
+type DevOptions struct {
+	Dir          string // "": the user's cache directory
+	Listen       string
+	Admin        string
+	DenyLoopback bool // production's egress rule
+}
+
+// demoAccount is the account of every `fanfare dev`, so that a command typed once works after each start.
+var demoAccount = uuid.MustParse("01900000-0000-7000-8000-00000000de30")
+
+// Credentials is what `fanfare dev` writes to credentials.json for people and tests.
+type Credentials struct {
+	URL         string    `json:"url"`
+	AdminURL    string    `json:"admin_url"`
+	PlatformKey string    `json:"platform_key"`
+	AccountID   uuid.UUID `json:"account_id"`
+	AccountKey  string    `json:"account_key"`
+	DatabaseURL string    `json:"database_url"`
+	PID         int       `json:"pid"`
+}
+
+// Dev runs everything on one machine until ctx ends: a private Postgres, a migrated database, a demo
+// account and a node. It says on out what to try.
+func Dev(ctx context.Context, o DevOptions, log *slog.Logger, out io.Writer) (err error) {
+	if o.Dir == "" {
+		cache, err := os.UserCacheDir()
+		if err != nil {
+			return fmt.Errorf("no place for the data; give one with --data: %w", err)
+		}
+		o.Dir = filepath.Join(cache, "fanfare", "dev")
+	}
+	isNew, err := makeDir(o.Dir)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintln(out, "Starting Postgres …")
+	pg, err := devpg.Start(ctx, devpg.Options{Dir: filepath.Join(o.Dir, "postgres"), Log: log})
+	switch {
+	case errors.Is(err, devpg.ErrInUse):
+		return fmt.Errorf("another 'fanfare dev' runs on %s: stop it, or give this one a --data of its own", o.Dir)
+	case err != nil:
+		return err
+	}
+	defer func() {
+		stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
+		defer cancel()
+		err = errors.Join(err, pg.Stop(stop))
+	}()
+	c, cred, err := o.prepare(ctx, pg, isNew)
+	if err != nil {
+		return err
+	}
+	a, err := Start(ctx, c, log)
+	if err != nil {
+		return err
+	}
+	cred.URL, cred.AdminURL = "http://"+dialable(a.PublicAddr), "http://"+dialable(a.AdminAddr)
+	if err := cred.write(o.Dir); err != nil {
+		return errors.Join(err, a.Stop(context.WithoutCancel(ctx)))
+	}
+	cred.explain(out, o.Dir)
+	return a.Serve(ctx)
+}
+
+func makeDir(dir string) (isNew bool, err error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return false, err
+	}
+	return len(entries) == 0, os.MkdirAll(dir, 0o700)
+}
+
+const devDatabase = "fanfare"
+
+// prepare migrates the database and puts the demo account and its keys there.
+func (o DevOptions) prepare(ctx context.Context, pg *devpg.Server, isNew bool) (*Config, *Credentials, error) {
+	if err := pg.CreateDatabase(ctx, devDatabase); err != nil {
+		return nil, nil, err
+	}
+	encryption, err := encryptionKey(filepath.Join(o.Dir, "encryption.key"))
+	if err != nil {
+		return nil, nil, err
+	}
+	c, err := LoadConfig(map[string]string{
+		"FANFARE_DATABASE_URL": pg.URL(devDatabase), "FANFARE_ENCRYPTION_KEYS": encryption,
+		"FANFARE_LISTEN": o.Listen, "FANFARE_ADMIN_LISTEN": o.Admin, "FANFARE_ECHO": "true", "FANFARE_GRACE": "10s",
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	c.allowLoopback, c.minRetryStep = !o.DenyLoopback, time.Second
+	if _, err := migrations.Up(ctx, c.DatabaseURL); err != nil {
+		return nil, nil, err
+	}
+	s, err := store.Open(ctx, store.Options{URL: c.DatabaseURL})
+	if err != nil {
+		return nil, nil, err
+	}
+	defer s.Close()
+	cred, err := demo(ctx, s, o.Dir, isNew)
+	if err != nil {
+		return nil, nil, fmt.Errorf("prepare the demo account: %w", err)
+	}
+	cred.DatabaseURL, cred.PID = c.DatabaseURL, os.Getpid()
+	return c, cred, nil
+}
+
+// encryptionKey reads the key that seals this directory's secrets, or makes it.
+func encryptionKey(file string) (string, error) {
+	text, err := os.ReadFile(file)
+	if err == nil {
+		return strings.TrimSpace(string(text)), nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return "", err
+	}
+	key, err := seal.Generate("dev")
+	if err != nil {
+		return "", err
+	}
+	return key, os.WriteFile(file, []byte(key+"\n"), 0o600)
+}
+
+// demo makes the demo account, its catalog in a new directory, and keys unless credentials.json has
+// them.
+func demo(ctx context.Context, s *store.Store, dir string, isNew bool) (*Credentials, error) {
+	_, err := s.Account(ctx, demoAccount)
+	if errors.Is(err, store.ErrNotFound) {
+		err = s.CreateAccount(ctx, &fanfare.Account{ID: demoAccount, Name: "Demo", Metadata: []byte(`{}`)}, nil)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if isNew {
+		for _, t := range demoCatalog {
+			if _, err := s.PutEventType(ctx, &t); err != nil {
+				return nil, err
+			}
+		}
+	}
+	cred := readCredentials(dir)
+	cred.AccountID = demoAccount
+	if cred.PlatformKey == "" {
+		if cred.PlatformKey, err = newKey(ctx, s, uuid.NullUUID{}, "dev platform key"); err != nil {
+			return nil, err
+		}
+	}
+	if cred.AccountKey == "" {
+		cred.AccountKey, err = newKey(ctx, s, uuid.NullUUID{UUID: demoAccount, Valid: true}, "dev account key")
+	}
+	return cred, err
+}
+
+func newKey(ctx context.Context, s *store.Store, account uuid.NullUUID, name string) (string, error) {
+	return CreateKey(ctx, s, account, name, fanfare.Scopes())
+}
+
+// CreateKey stores a new key and answers its text, which nobody can read again.
+func CreateKey(ctx context.Context, s *store.Store, account uuid.NullUUID, name string, scopes []fanfare.Scope) (string, error) {
+	text, hash, hint := api.NewKey()
+	id, err := uuid.NewV7()
+	if err != nil {
+		return "", err
+	}
+	k := &fanfare.Key{ID: id, AccountID: account, Name: name, Hint: hint, Scopes: scopes}
+	return text, s.CreateKey(ctx, k, hash, nil)
+}
+
+const credentialsFile = "credentials.json"
+
+// readCredentials reads the last start's. A file that cannot be read means new keys.
+func readCredentials(dir string) *Credentials {
+	c := &Credentials{}
+	text, err := os.ReadFile(filepath.Join(dir, credentialsFile))
+	if err != nil || json.Unmarshal(text, c) != nil || c.AccountID != demoAccount {
+		return &Credentials{}
+	}
+	return c
+}
+
+// write replaces the file in one step, so that nobody reads half of it.
+func (c *Credentials) write(dir string) error {
+	text, err := json.MarshalIndent(c, "", "  ")
+	if err != nil {
+		return err
+	}
+	tmp, err := os.CreateTemp(dir, credentialsFile+".*") // mode 0600
+	if err != nil {
+		return err
+	}
+	_, err = tmp.Write(append(text, '\n'))
+	if err = errors.Join(err, tmp.Close()); err == nil {
+		err = os.Rename(tmp.Name(), filepath.Join(dir, credentialsFile))
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(tmp.Name()))
+	}
+	return nil
+}
+
+// dialable is an address listened on as one that can be dialled.
+func dialable(addr string) string {
+	host, port, err := net.SplitHostPort(addr)
+	if ip := net.ParseIP(host); err == nil && ip != nil && ip.IsUnspecified() {
+		return net.JoinHostPort("127.0.0.1", port)
+	}
+	return addr
+}
+
+func (c *Credentials) explain(out io.Writer, dir string) {
+	fmt.Fprintf(out, `
+Fanfare is up.
+
+  API      %[1]s        (docs: %[1]s/docs)
+  Echo     %[1]s/echo/demo/view   shows what the test receiver gets
+  Metrics  %[2]s/metrics
+  Keys     %[3]s
+
+Try it: register a webhook, publish an event, see it arrive.
+
+curl -sS %[1]s/v1/accounts/me/webhooks -H 'Authorization: Bearer %[4]s' -H 'Content-Type: application/json' -d '{"name": "My first webhook", "url": "%[1]s/echo/demo", "event_types": ["*"]}'
+
+curl -sS %[1]s/v1/accounts/me/events -H 'Authorization: Bearer %[4]s' -H 'Content-Type: application/json' -d '{"type": "invoice.paid", "data": {"amount": 1250, "currency": "EUR"}}'
+
+curl -sS %[1]s/v1/echo/demo/requests -H 'Authorization: Bearer %[4]s'
+
+Press Ctrl-C to stop. The data stays in %[5]s
+`, c.URL, c.AdminURL, filepath.Join(dir, credentialsFile), c.AccountKey, dir)
+}
+
+// demoCatalog is what a new directory begins with.
+var demoCatalog = []fanfare.EventType{
+	{
+		Name: "invoice.paid", Group: "Billing", Description: "An invoice was paid in full.",
+		Samples: []byte(`[{"invoice": "in_1042", "amount": 1250, "currency": "EUR", "customer": {"id": "cu_7", "name": "Zoë Ångström"}}]`),
+	},
+	{
+		Name: "invoice.overdue", Group: "Billing", Description: "An invoice was not paid in time.",
+		Samples: []byte(`[{"invoice": "in_1043", "amount": 80, "currency": "USD", "days": 14}]`),
+	},
+	{
+		Name: "call.started", Group: "Calls", Description: "A call began to ring.",
+		Samples: []byte(`[{"call": "c_81f2", "from": "+4930123456", "to": "+442071234567", "direction": "inbound"}]`),
+	},
+	{
+		Name: "call.ended", Group: "Calls", Description: "A call was hung up.",
+		Samples: []byte(`[{"call": "c_81f2", "seconds": 73, "cause": "normal_clearing"}]`),
+	},
+}
