@@ -154,7 +154,7 @@ func TestAnArchivedTypeTakesNoNewWebhooks(t *testing.T) {
 }
 
 func TestAnAccountHoldsAtMostItsWebhooks(t *testing.T) {
-	w := newWorldWith(t, 2)
+	w := newWorldWith(t, worldOptions{maxWebhooks: 2})
 	account := w.account("")
 	w.webhook(account, platformKey)
 	w.webhook(account, platformKey)

@@ -49,10 +49,15 @@ type world struct {
 
 func newWorld(t testing.TB) *world {
 	t.Helper()
-	return newWorldWith(t, 0)
+	return newWorldWith(t, worldOptions{})
 }
 
-func newWorldWith(t testing.TB, maxWebhooks int) *world {
+type worldOptions struct {
+	maxWebhooks int
+	noEcho      bool
+}
+
+func newWorldWith(t testing.TB, o worldOptions) *world {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	t.Cleanup(cancel)
@@ -77,6 +82,9 @@ func newWorldWith(t testing.TB, maxWebhooks int) *world {
 	}
 	receiver := echo.New()
 	t.Cleanup(receiver.Close)
+	if o.noEcho {
+		receiver = nil
+	}
 	checker, err := egress.New(egress.Options{UserAgent: "test"})
 	if err != nil {
 		t.Fatal(err)
@@ -84,7 +92,7 @@ func newWorldWith(t testing.TB, maxWebhooks int) *world {
 	t.Cleanup(checker.Close)
 	w.server, err = api.New(api.Options{
 		Store: w.store, Registry: w.registry, Publisher: w.publisher, Keyring: keyring, URLs: checker,
-		PlatformKey: platformKey, MinRetryStep: time.Second, MaxWebhooks: maxWebhooks, Echo: receiver,
+		PlatformKey: platformKey, MinRetryStep: time.Second, MaxWebhooks: o.maxWebhooks, Echo: receiver,
 		Log:        slog.New(slog.NewTextHandler(w.logs, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Registerer: w.metrics,
 	})
