@@ -51,6 +51,7 @@ type target struct {
 type committer struct {
 	maxEvents int
 	maxBytes  int64
+	failing   bool // the last commit failed; the commit loop's own
 
 	mu     sync.Mutex // guards all below
 	calls  []*call
@@ -191,7 +192,7 @@ func (d *Dispatcher) commit(calls []*call) {
 	}
 	switch {
 	case err != nil:
-		d.log.Error("commit failed", "events", len(g.Events), "error", err)
+		d.commitsFail(err)
 		finish(calls, ErrUnavailable)
 	case !c.Alive:
 		d.node.suspect()
@@ -202,10 +203,25 @@ func (d *Dispatcher) commit(calls []*call) {
 		d.log.Error("publishing refused: the log's position is beyond the newest partition; is the database's clock right?")
 		finish(calls, ErrUnavailable)
 	default:
+		d.commitsFail(nil)
 		d.metrics.groupEvents.Observe(float64(len(g.Events)))
 		d.node.saw(c.Base + fanfare.Position(len(g.Events)))
 		d.deliver(calls, g, c, grp)
 	}
+}
+
+// commitsFail logs when commits begin to fail and when they succeed again, however many there are.
+func (d *Dispatcher) commitsFail(err error) {
+	if err != nil {
+		d.metrics.commitErrors.Inc()
+	}
+	switch failing := d.incoming.failing; {
+	case err != nil && !failing:
+		d.log.Error("commits fail; publishes are answered 503", "error", err)
+	case err == nil && failing:
+		d.log.Info("commits succeed again")
+	}
+	d.incoming.failing = err != nil
 }
 
 func (d *Dispatcher) newGroup(calls []*call) *store.Group {

@@ -21,6 +21,7 @@ type metrics struct {
 	commitSeconds prometheus.Histogram
 	groupEvents   prometheus.Histogram
 	lotOutcomes   prometheus.Histogram
+	commitErrors  prometheus.Counter
 	stale         prometheus.Counter
 	parked        prometheus.Counter
 	takeovers     prometheus.Counter
@@ -74,6 +75,7 @@ func newMetrics(reg prometheus.Registerer, d *Dispatcher) *metrics {
 		commitSeconds: histogram("fanfare_ingest_commit_seconds", "How long an append to the log takes.", latencies),
 		groupEvents:   histogram("fanfare_ingest_group_events", "Events of one append.", sizes),
 		lotOutcomes:   histogram("fanfare_recorder_lot_outcomes", "Outcomes written by one transaction.", sizes),
+		commitErrors:  counter("fanfare_ingest_errors_total", "Appends to the log that failed or whose outcome is unknown."),
 		stale:         counter("fanfare_ingest_stale_total", "Publishes matched anew because a webhook, account or event type had just changed."),
 		parked:        counter("fanfare_deliveries_parked_total", "Deliveries put off to Postgres because the queue was full."),
 		takeovers:     counter("fanfare_takeovers_total", "Groups of events taken over from dead nodes or from a lost memory."),

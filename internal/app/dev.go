@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -68,7 +69,9 @@ func Dev(ctx context.Context, o DevOptions, log *slog.Logger, out io.Writer) (er
 	case err != nil:
 		return err
 	}
+	watched := watch(pg, log)
 	defer func() {
+		watched()
 		stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
 		defer cancel()
 		err = errors.Join(err, pg.Stop(stop))
@@ -87,6 +90,34 @@ func Dev(ctx context.Context, o DevOptions, log *slog.Logger, out io.Writer) (er
 	}
 	cred.explain(out, o.Dir)
 	return a.Serve(ctx)
+}
+
+// watch starts Postgres again when it ends by itself, until the function that it returns is called.
+func watch(pg *devpg.Server, log *slog.Logger) (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var watcher sync.WaitGroup
+	watcher.Go(func() {
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-pg.Done():
+			}
+			log.Error("Postgres has ended; starting it again", "log", pg.LogFile())
+			for wait := time.Second; ctx.Err() == nil; wait = min(2*wait, 30*time.Second) {
+				err := pg.Restart(ctx)
+				if err == nil {
+					break
+				}
+				log.Error("Postgres does not start", "error", err)
+				select {
+				case <-ctx.Done():
+				case <-time.After(wait):
+				}
+			}
+		}
+	})
+	return func() { cancel(); watcher.Wait() }
 }
 
 func makeDir(dir string) (isNew bool, err error) {
