@@ -1,0 +1,76 @@
+# Everything that a developer or a build machine does here. What a target needs beyond Go, it says.
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check bench build generate format vet staticcheck generated modules
+
+TOOL := go tool -modfile=tools/go.mod
+
+# The release that `fanfare version` and the User-Agent name: the newest tag. Without a tag it is what
+# internal/version says.
+VERSION ?= $(patsubst v%,%,$(shell git describe --tags --match 'v[0-9]*' --dirty 2>/dev/null))
+LDFLAGS := $(if $(VERSION),-X github.com/fanfare-webhooks/fanfare/internal/version.Number=$(VERSION))
+# Where git does not answer, Go would refuse to build rather than leave the commit out.
+BUILDVCS := $(shell git rev-parse HEAD >/dev/null 2>&1 || echo -buildvcs=false)
+
+# The packages that `make test` tests.
+PKG ?= ./...
+# More flags for `run`, `bench` and `test`: make run ARGS='--listen 127.0.0.1:9000'
+ARGS ?=
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: build ## run everything on this machine: Postgres, a demo account, the server (ARGS='--help')
+	@tools/postgres.sh
+	@exec bin/fanfare dev $(ARGS)
+
+# -count=1: the tests talk to Postgres and other programs, of which Go's cache knows nothing.
+test: ## test everything with the race detector, on a real Postgres (PKG=./retry/... ARGS='-run X')
+	@printf '#include <stdlib.h>\n' | $$(go env CC) -E - >/dev/null 2>&1 || { \
+		echo "make test: the race detector needs a C compiler and libc's headers ($$(go env CC) does not work)" >&2; \
+		echo "  Debian, Ubuntu   apt-get install gcc libc6-dev" >&2; \
+		echo "  macOS            xcode-select --install" >&2; \
+		exit 1; }
+	@tools/postgres.sh
+	@CGO_ENABLED=1 $(TOOL) gotestsum --format pkgname -- -race -shuffle=on -count=1 $(ARGS) $(PKG)
+
+check: format vet staticcheck generated modules ## everything that can be said about the code without running it
+	@echo "check: good"
+
+bench: build ## measure this very build: publish through the API, receive, report
+	@tools/postgres.sh
+	@exec bin/fanfare bench $(ARGS)
+
+build: ## build bin/fanfare
+	CGO_ENABLED=0 go build -trimpath $(BUILDVCS) -ldflags '$(LDFLAGS)' -o bin/fanfare ./cmd/fanfare
+
+generate: ## make the generated files anew
+	go generate ./...
+
+# What follows are the parts of check.
+
+SOURCES := find . \( -name .git -o -name node_modules -o -path ./bin -o -path ./.cache \) -prune -o -type f
+
+format:
+	@bad=$$($(SOURCES) -name '*.go' -print0 | xargs -0 $(TOOL) gofumpt -l) || exit 1; \
+	[ -z "$$bad" ] || { echo "not formatted as gofumpt does (go tool -modfile=tools/go.mod gofumpt -w .):"; echo "$$bad"; exit 1; } >&2
+
+vet:
+	@go vet ./...
+
+# ST1005: an error may begin with a name, such as Postgres.
+staticcheck:
+	@$(TOOL) staticcheck -checks inherit,-ST1005 ./...
+
+# Whatever generating changes was not current.
+generated:
+	@state=$$(mktemp -d) && trap 'rm -rf "$$state"' EXIT && \
+	$(SOURCES) -exec cksum {} + | sort -k 3 >"$$state/before" && \
+	go generate ./... && \
+	$(SOURCES) -exec cksum {} + | sort -k 3 >"$$state/after" || exit 1; \
+	diff "$$state/before" "$$state/after" >"$$state/diff" || { \
+		echo "go generate changed these files; look at them and commit them:"; sed -n 's/^> [0-9]* [0-9]* /  /p' "$$state/diff"; exit 1; } >&2
+
+modules:
+	@go mod tidy -diff && go mod verify >/dev/null
+	@cd tools && go mod tidy -diff && go mod verify >/dev/null
