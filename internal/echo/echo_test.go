@@ -299,6 +299,8 @@ func TestCloseEndsStreams(t *testing.T) {
 	defer srv.Close()
 	s := follow(t, srv, "")
 	e.Close()
+	late := time.AfterFunc(heartbeat/2, func() { s.body.Close() })
+	defer late.Stop()
 	if b, _ := s.next(); b != "" || s.in.Err() != nil {
 		t.Fatalf("%q, %v", b, s.in.Err())
 	}

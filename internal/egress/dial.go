@@ -34,7 +34,10 @@ type attemptKey struct{}
 // trace hangs a on the context.
 func (a *attempt) trace(ctx context.Context) context.Context {
 	a.hooks.DNSStart = func(httptrace.DNSStartInfo) { a.resolving.Store(true) }
-	a.hooks.DNSDone = func(httptrace.DNSDoneInfo) { a.resolving.Store(false) }
+	a.hooks.DNSDone = func(info httptrace.DNSDoneInfo) {
+		var unresolved *net.DNSError
+		a.resolving.Store(info.Err != nil && !(errors.As(info.Err, &unresolved) && unresolved.IsNotFound))
+	}
 	a.hooks.GotConn = func(info httptrace.GotConnInfo) {
 		if c, ok := info.Conn.(*conn); ok {
 			a.readMark.Store(c.read.Load())
