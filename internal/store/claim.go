@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -18,30 +19,35 @@ type Want struct {
 }
 
 // Each webhook's due rows are found by its own part of the index, so that a million rows of one dead
-// endpoint cost the others nothing.
+// endpoint cost the others nothing. The clock is read once, by a subquery: only then is it a bound of
+// the index, and rows that are not due are never looked at. By their place (ctid) the locked rows are
+// updated without a search, whatever the planner believes about how many they are; a row that moved
+// between this statement's snapshot and its lock is left for the next claim.
 const claimSQL = `
-WITH due AS MATERIALIZED (
-	SELECT r.webhook_id, r.event_id
+UPDATE retries SET owner = $3
+WHERE ctid = ANY (ARRAY(
+	SELECT r.place
 	FROM unnest($1::uuid[], $2::int[]) AS w (webhook_id, room),
 		LATERAL (
-			SELECT webhook_id, event_id FROM retries
-			WHERE webhook_id = w.webhook_id AND owner IS NULL AND due_at <= clock_timestamp()
+			SELECT ctid AS place FROM retries
+			WHERE webhook_id = w.webhook_id AND owner IS NULL AND due_at <= (SELECT clock_timestamp())
 				AND event_id >= (SELECT event_id FROM log_horizon)
 			ORDER BY due_at LIMIT w.room
 			FOR UPDATE SKIP LOCKED
-		) r
-)
-UPDATE retries r SET owner = $3 FROM due
-WHERE r.webhook_id = due.webhook_id AND r.event_id = due.event_id
-RETURNING r.webhook_id, r.event_id, r.account_id, r.trigger, r.number, r.tries, r.first_at, r.due_at, r.takeovers`
+		) r))
+RETURNING webhook_id, event_id, account_id, trigger, number, tries, first_at, due_at, takeovers`
 
 const nextDueSQL = `
 SELECT w.webhook_id, r.due_at
 FROM unnest($1::uuid[]) AS w (webhook_id),
-	LATERAL (SELECT due_at FROM retries WHERE webhook_id = w.webhook_id AND owner IS NULL ORDER BY due_at LIMIT 1) r`
+	LATERAL (
+		SELECT due_at FROM retries
+		WHERE webhook_id = w.webhook_id AND owner IS NULL AND event_id >= (SELECT event_id FROM log_horizon)
+		ORDER BY due_at LIMIT 1
+	) r`
 
-// Claim takes due retries for node and says when each of the webhooks has its next one; a webhook that
-// is missing in next has none left.
+// Claim takes due retries for node, in the order of their due times, and says when each of the webhooks
+// has its next one; a webhook that is missing in next has none left.
 func (s *Store) Claim(ctx context.Context, node uuid.UUID, wants []Want) (claimed []Retry, next map[uuid.UUID]time.Time, err error) {
 	webhooks, rooms := make([]uuid.UUID, len(wants)), make([]int32, len(wants))
 	for i, w := range wants {
@@ -59,6 +65,7 @@ func (s *Store) Claim(ctx context.Context, node uuid.UUID, wants []Want) (claime
 	if err := s.engine.SendBatch(ctx, &b).Close(); err != nil {
 		return nil, nil, fmt.Errorf("claim retries of %d webhooks: %w", len(wants), err)
 	}
+	slices.SortFunc(claimed, func(a, b Retry) int { return a.DueAt.Compare(b.DueAt) })
 	return claimed, next, nil
 }
 
@@ -78,15 +85,22 @@ func scanDue(rows pgx.Rows, into map[uuid.UUID]time.Time) error {
 }
 
 // A loose index scan: one probe a webhook that has rows, however many rows it has.
-const dueWebhooksSQL = `
+const dueWebhooks = `
 WITH RECURSIVE w AS (
-	(SELECT webhook_id, due_at FROM retries WHERE owner IS NULL ORDER BY webhook_id, due_at LIMIT 1)
+	(
+		SELECT webhook_id, due_at FROM retries
+		WHERE owner IS NULL AND event_id >= (SELECT event_id FROM log_horizon)
+		ORDER BY webhook_id, due_at LIMIT 1
+	)
 	UNION ALL
 	SELECT n.webhook_id, n.due_at FROM w, LATERAL (
-		SELECT webhook_id, due_at FROM retries WHERE owner IS NULL AND webhook_id > w.webhook_id ORDER BY webhook_id, due_at LIMIT 1
+		SELECT webhook_id, due_at FROM retries
+		WHERE owner IS NULL AND webhook_id > w.webhook_id AND event_id >= (SELECT event_id FROM log_horizon)
+		ORDER BY webhook_id, due_at LIMIT 1
 	) n
-)
-SELECT webhook_id, due_at FROM w`
+)`
+
+const dueWebhooksSQL = dueWebhooks + ` SELECT webhook_id, due_at FROM w`
 
 // DueWebhooks lists every webhook with free retries and when its earliest is due.
 func (s *Store) DueWebhooks(ctx context.Context) (map[uuid.UUID]time.Time, error) {

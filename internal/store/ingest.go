@@ -196,12 +196,22 @@ func (s *Store) FirstAnswers(ctx context.Context, keys []KeyRef) (map[KeyRef]Fir
 	return found, nil
 }
 
-// PurgeKeys forgets the idempotency keys of events older than before.
-func (s *Store) PurgeKeys(ctx context.Context, before time.Time) (int64, error) {
-	tag, err := s.engine.Exec(ctx, `DELETE FROM idempotency_keys WHERE event_id < $1`,
-		fanfare.EventID(fanfare.PositionAt(before), 0))
-	if err != nil {
-		return 0, fmt.Errorf("purge idempotency keys: %w", err)
+const purgeKeysSQL = `
+DELETE FROM idempotency_keys
+WHERE ctid = ANY (ARRAY(SELECT ctid FROM idempotency_keys WHERE event_id < $1 LIMIT $2 FOR UPDATE SKIP LOCKED))`
+
+// PurgeKeys forgets the idempotency keys of events older than before. It does so in small lots: the
+// commit of an event whose key is just being forgotten waits for the end of the lot, and every other
+// commit waits behind it.
+func (s *Store) PurgeKeys(ctx context.Context, before time.Time) (purged int64, err error) {
+	const lot = 2000
+	for {
+		tag, err := s.engine.Exec(ctx, purgeKeysSQL, fanfare.EventID(fanfare.PositionAt(before), 0), lot)
+		if err != nil {
+			return purged, fmt.Errorf("purge idempotency keys: %w", err)
+		}
+		if purged += tag.RowsAffected(); tag.RowsAffected() < lot {
+			return purged, nil
+		}
 	}
-	return tag.RowsAffected(), nil
 }

@@ -4,11 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/fanfare-webhooks/fanfare"
 )
@@ -18,21 +19,32 @@ var partitioned = []string{"events", "attempts"}
 
 const day = 24 * time.Hour
 
-// Partition is one day of one table.
+// partition is one day of one table.
 type partition struct {
-	name    string
-	from    time.Time // its first moment
-	pending bool      // a detachment that was interrupted
+	name  string
+	table string
+	from  time.Time // its first moment
+	stage stage
 }
+
+// stage is how far the removal of a partition got.
+type stage int
+
+const (
+	attached stage = iota
+	pending        // its detachment was interrupted
+	detached       // a table of its own, to be dropped
+)
 
 func partitionName(table string, from time.Time) string {
 	return table + "_p" + from.Format("20060102")
 }
 
-// EnsurePartitions makes the log's partitions from yesterday to ahead of the later of the database's
-// clock and the log's position, and returns the position at which the newest one ends. Publishing
-// beyond it is refused. It never waits behind a reader for more than a second, nor makes a publish wait:
-// a partition is made as a table of its own and attached, which does not conflict with readers.
+// EnsurePartitions makes the log's partitions from yesterday to ahead of the database's clock, and, if
+// the log's position is later than the clock, from its day to ahead of it, and returns the position at
+// which the newest one ends. Publishing beyond it is refused. It never waits behind a reader for more
+// than a second, nor makes a publish wait: a partition is made as a table of its own and attached,
+// which does not conflict with readers.
 func (s *Store) EnsurePartitions(ctx context.Context, ahead time.Duration) (fanfare.Position, error) {
 	var now time.Time
 	var last int64
@@ -40,52 +52,63 @@ func (s *Store) EnsurePartitions(ctx context.Context, ahead time.Duration) (fanf
 	if err != nil {
 		return 0, fmt.Errorf("read the log's position: %w", err)
 	}
-	have, err := s.partitions(ctx)
+	all, err := s.listPartitions(ctx)
 	if err != nil {
 		return 0, err
 	}
-	first := now.UTC().Truncate(day).Add(-day)
-	until := now
-	if p := fanfare.Position(last).Time(); p.After(until) && p.Sub(now) < 30*day {
-		until = p
+	have := make(map[string]bool, len(all))
+	for _, p := range all {
+		have[p.name] = p.stage == attached
 	}
-	end := until.UTC().Add(ahead).Truncate(day)
-	for from := first; !from.After(end); from = from.Add(day) {
-		for _, table := range partitioned {
-			if have[partitionName(table, from)] {
-				continue
-			}
-			if err := s.makePartition(ctx, table, from); err != nil {
-				return 0, err
-			}
+	today := now.UTC().Truncate(day)
+	end := now.UTC().Add(ahead).Truncate(day)
+	if err := s.makePartitions(ctx, today.Add(-day), end, have); err != nil {
+		return 0, err
+	}
+	// The log does not go back: a clock that was ahead for a while left its position there.
+	if p := fanfare.Position(last).Time(); p.After(now) {
+		end = p.Add(ahead).Truncate(day)
+		if err := s.makePartitions(ctx, p.Truncate(day), end, have); err != nil {
+			return 0, err
 		}
 	}
 	return fanfare.PositionAt(end.Add(day)), nil
 }
 
-func (s *Store) partitions(ctx context.Context) (map[string]bool, error) {
-	all, err := s.listPartitions(ctx)
-	have := make(map[string]bool, len(all))
-	for _, p := range all {
-		have[p.name] = !p.pending
+// makePartitions makes those of the days from first to last that are missing.
+func (s *Store) makePartitions(ctx context.Context, first, last time.Time, have map[string]bool) error {
+	for from := first; !from.After(last); from = from.Add(day) {
+		for _, table := range partitioned {
+			name := partitionName(table, from)
+			if have[name] {
+				continue
+			}
+			if err := s.makePartition(ctx, table, from); err != nil {
+				return err
+			}
+			have[name] = true
+		}
 	}
-	return have, err
+	return nil
 }
 
+// Half-removed ones come first: while one is pending no other of its table can be detached.
+const partitionsSQL = `
+SELECT c.relname, m[1], to_date(m[2], 'YYYYMMDD'),
+	CASE WHEN i.inhrelid IS NULL THEN 2 WHEN i.inhdetachpending THEN 1 ELSE 0 END AS stage
+FROM pg_class c
+CROSS JOIN LATERAL regexp_match(c.relname, '^(events|attempts)_p([0-9]{8})$') m
+LEFT JOIN pg_inherits i ON i.inhrelid = c.oid
+WHERE c.relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = 'events'::regclass) AND c.relkind = 'r' AND m IS NOT NULL
+ORDER BY i.inhrelid IS NOT NULL AND NOT i.inhdetachpending, m[2], m[1]`
+
 func (s *Store) listPartitions(ctx context.Context) ([]partition, error) {
-	rows, err := s.engine.Query(ctx, `
-		SELECT c.relname, i.inhdetachpending FROM pg_inherits i
-		JOIN pg_class c ON c.oid = i.inhrelid
-		WHERE i.inhparent = ANY (SELECT to_regclass(t)::oid FROM unnest($1::text[]) t)`, partitioned)
+	rows, err := s.engine.Query(ctx, partitionsSQL)
 	if err != nil {
 		return nil, fmt.Errorf("list partitions: %w", err)
 	}
 	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (p partition, err error) {
-		if err = row.Scan(&p.name, &p.pending); err != nil {
-			return p, err
-		}
-		_, date, _ := strings.Cut(p.name, "_p")
-		p.from, err = time.Parse("20060102", date)
+		err = row.Scan(&p.name, &p.table, &p.from, &p.stage)
 		return p, err
 	})
 	if err != nil {
@@ -105,13 +128,15 @@ func (s *Store) makePartition(ctx context.Context, table string, from time.Time)
 		hi     = fanfare.EventID(fanfare.PositionAt(from.Add(day)), 0)
 	)
 	err := pgx.BeginFunc(ctx, s.engine, func(tx pgx.Tx) error {
-		for _, sql := range []string{`SET LOCAL lock_timeout = '1s'`, lockPartitions} {
+		for _, sql := range []string{lockPartitions, `SET LOCAL lock_timeout = '1s'`} {
 			if _, err := tx.Exec(ctx, sql); err != nil {
 				return err
 			}
 		}
 		var there bool
-		if err := tx.QueryRow(ctx, `SELECT to_regclass($1) IS NOT NULL`, name).Scan(&there); err != nil || there {
+		err := tx.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_inherits WHERE inhrelid = to_regclass($1) AND NOT inhdetachpending)`, name).
+			Scan(&there)
+		if err != nil || there {
 			return err
 		}
 		// The check spares ATTACH its scan; it says what the partition's bounds say, so it goes again.
@@ -134,6 +159,8 @@ func (s *Store) makePartition(ctx context.Context, table string, from time.Time)
 	return nil
 }
 
+const endRetriesSQL = `DELETE FROM retries WHERE event_id < $1`
+
 // Ended counts what a raised horizon took away unfinished.
 type Ended struct{ Retries, Groups int64 }
 
@@ -146,7 +173,7 @@ func (s *Store) RaiseHorizon(ctx context.Context, before time.Time) (e Ended, er
 		if err != nil || tag.RowsAffected() == 0 {
 			return err
 		}
-		if tag, err = tx.Exec(ctx, `DELETE FROM retries WHERE event_id < $1`, horizon); err != nil {
+		if tag, err = tx.Exec(ctx, endRetriesSQL, horizon); err != nil {
 			return err
 		}
 		e.Retries = tag.RowsAffected()
@@ -164,8 +191,9 @@ func (s *Store) RaiseHorizon(ctx context.Context, before time.Time) (e Ended, er
 // horizon has finished by then.
 const dropDelay = time.Hour
 
-// DropPartitions removes the partitions that lie wholly below a horizon raised at least an hour ago.
-// It takes no lock that a publish or a long reader would wait behind. One node does it at a time.
+// DropPartitions removes the partitions that lie wholly below a horizon raised at least an hour ago, and
+// finishes removals that were interrupted. No publish waits for it. Behind a long reader it gives up
+// after some seconds, without an error: the next call goes on. One node does it at a time.
 func (s *Store) DropPartitions(ctx context.Context) (dropped int, err error) {
 	conn, err := s.engine.Acquire(ctx)
 	if err != nil {
@@ -192,21 +220,53 @@ func (s *Store) DropPartitions(ctx context.Context) (dropped int, err error) {
 		return 0, err
 	}
 	for _, p := range all {
-		table, _, _ := strings.Cut(p.name, "_p")
-		if !p.pending && (!ripe || fanfare.PositionAt(p.from.Add(day)) > fanfare.PositionOf(horizon)) {
+		above := fanfare.PositionAt(p.from.Add(day)) > fanfare.PositionOf(horizon)
+		if above || p.stage == attached && !ripe {
 			continue
 		}
-		// Neither form may run in a transaction; the first waits for readers without blocking anybody.
-		detach := fmt.Sprintf(`ALTER TABLE %s DETACH PARTITION %s CONCURRENTLY`, table, p.name)
-		if p.pending {
-			detach = fmt.Sprintf(`ALTER TABLE %s DETACH PARTITION %s FINALIZE`, table, p.name)
+		err := dropPartition(ctx, conn, p)
+		if isTimeout(err) {
+			s.log.Info("a partition stays until a long reader has ended", "partition", p.name)
+			break
 		}
-		for _, sql := range []string{`SET statement_timeout = 0`, detach, `DROP TABLE ` + p.name, `RESET statement_timeout`} {
-			if _, err := conn.Exec(ctx, sql, pgx.QueryExecModeSimpleProtocol); err != nil {
-				return dropped, fmt.Errorf("drop partition %s: %w", p.name, err)
-			}
+		if err != nil {
+			return dropped, fmt.Errorf("drop partition %s: %w", p.name, err)
 		}
 		dropped++
 	}
+	if dropped == 0 {
+		return 0, nil
+	}
+	// A lot that was being recorded while the horizon was raised may have left some behind.
+	if _, err := conn.Exec(ctx, endRetriesSQL, horizon); err != nil {
+		return dropped, fmt.Errorf("end retries of dropped partitions: %w", err)
+	}
 	return dropped, nil
+}
+
+// dropPartition takes the steps that are left. Neither form of DETACH may run in a transaction. The
+// first waits until every transaction that has touched the table ends, without making anybody wait, and
+// leaves the partition pending if it may not wait for so long; FINALIZE goes on from there.
+func dropPartition(ctx context.Context, conn *pgxpool.Conn, p partition) error {
+	steps := [...]string{
+		attached: fmt.Sprintf(`ALTER TABLE %s DETACH PARTITION %s CONCURRENTLY`, p.table, p.name),
+		pending:  fmt.Sprintf(`ALTER TABLE %s DETACH PARTITION %s FINALIZE`, p.table, p.name),
+		detached: `DROP TABLE ` + p.name,
+	}
+	todo := steps[p.stage:]
+	if p.stage == attached {
+		todo = []string{steps[attached], steps[detached]}
+	}
+	for _, sql := range todo {
+		if _, err := conn.Exec(ctx, sql, pgx.QueryExecModeSimpleProtocol); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// isTimeout tells whether a statement ended because it would have had to wait for longer than it may.
+func isTimeout(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && (pg.Code == "55P03" || pg.Code == "57014")
 }

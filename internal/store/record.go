@@ -40,6 +40,11 @@ type Lot struct {
 	Settled  []uuid.UUID // groups whose last outcome is in this lot or was in an earlier one
 }
 
+const (
+	lockGroupsSQL = `SELECT FROM open_groups WHERE id = ANY ($1) AND owner = $2 ORDER BY id FOR UPDATE`
+	settleSQL     = `DELETE FROM open_groups WHERE id = ANY ($1) AND owner = $2`
+)
+
 // Record writes a lot in one transaction. Attempts are facts and are always written, once: an attempt
 // that is there already is left alone. Everything that changes a delivery's state is written only if
 // lot.Owner still owns the delivery's group or its row of retries. So a lot may be repeated after an
@@ -54,7 +59,7 @@ func (s *Store) Record(ctx context.Context, lot *Lot) error {
 	queueNewRetries(&b, lot)
 	queueOldRetries(&b, lot)
 	if len(lot.Settled) > 0 {
-		b.Queue(`DELETE FROM open_groups WHERE id = ANY ($1) AND owner = $2`, lot.Settled, lot.Owner)
+		b.Queue(settleSQL, lot.Settled, lot.Owner)
 	}
 	if b.Len() == 0 {
 		return nil
@@ -76,7 +81,7 @@ func queueGroups(b *pgx.Batch, lot *Lot) {
 		}
 	}
 	if len(groups) > 0 {
-		b.Queue(`SELECT FROM open_groups WHERE id = ANY ($1) AND owner = $2 ORDER BY id FOR UPDATE`, groups, lot.Owner)
+		b.Queue(lockGroupsSQL, groups, lot.Owner)
 	}
 }
 
@@ -138,13 +143,14 @@ WHERE EXISTS (SELECT FROM open_groups g WHERE g.id = u.group_id AND g.owner = $1
 	AND u.event_id >= (SELECT event_id FROM log_horizon)
 ON CONFLICT DO NOTHING`
 
-// A row that goes back is free again, whoever finds it due.
+// A row that goes back is free again, whoever finds it due. One with the due time that it is to get is
+// back already, by an earlier writing of this lot, and was claimed again since.
 const updateRetriesSQL = `
 UPDATE retries r SET owner = NULL, takeovers = u.takeovers, trigger = u.trigger, number = u.number, tries = u.tries,
 	first_at = u.first_at, due_at = u.due_at
 FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::int[], $5::int[], $6::timestamptz[], $7::timestamptz[], $8::int[])
 	AS u (webhook_id, event_id, trigger, number, tries, first_at, due_at, takeovers)
-WHERE r.webhook_id = u.webhook_id AND r.event_id = u.event_id AND r.owner = $9`
+WHERE r.webhook_id = u.webhook_id AND r.event_id = u.event_id AND r.owner = $9 AND r.due_at <> u.due_at`
 
 const deleteRetriesSQL = `
 DELETE FROM retries r USING unnest($1::uuid[], $2::uuid[]) AS u (webhook_id, event_id)
@@ -204,8 +210,9 @@ func queueOldRetries(b *pgx.Batch, lot *Lot) {
 }
 
 // RecordOrHalve writes a lot whatever single rows it holds: an error that is not the connection's
-// halves the lot until the culprit stands alone, which is given to reject and left out. It answers an
-// error only when Postgres cannot be reached; what was written by then may be written again.
+// halves the lot until the culprit stands alone. It is given to reject, and as much of it is written as
+// Postgres takes: its delivery stays owed, or ends. RecordOrHalve answers an error only when Postgres
+// cannot be reached; what was written by then may be written again, and reject called again.
 func (s *Store) RecordOrHalve(ctx context.Context, lot *Lot, reject func(*Outcome, error)) error {
 	err := s.Record(ctx, lot)
 	if err == nil || Unreachable(err) {
@@ -223,7 +230,13 @@ func (s *Store) RecordOrHalve(ctx context.Context, lot *Lot, reject func(*Outcom
 			return err
 		}
 		reject(&lot.Outcomes[0], err)
-		return s.Record(ctx, &Lot{Owner: lot.Owner, Settled: lot.Settled})
+		for _, less := range reduced(&lot.Outcomes[0]) {
+			err = s.Record(ctx, &Lot{Owner: lot.Owner, Outcomes: less, Settled: lot.Settled})
+			if err == nil || Unreachable(err) {
+				break
+			}
+		}
+		return err
 	default:
 		// The groups are settled with the second half, when every outcome of theirs is on record.
 		if err := s.RecordOrHalve(ctx, &Lot{Owner: lot.Owner, Outcomes: lot.Outcomes[:n/2]}, reject); err != nil {
@@ -231,6 +244,21 @@ func (s *Store) RecordOrHalve(ctx context.Context, lot *Lot, reject func(*Outcom
 		}
 		return s.RecordOrHalve(ctx, &Lot{Owner: lot.Owner, Outcomes: lot.Outcomes[n/2:], Settled: lot.Settled}, reject)
 	}
+}
+
+// reduced lists what may be written in place of an outcome that Postgres refuses, best first: the attempt
+// without the text that came from outside, what is still owed without the attempt, nothing.
+func reduced(o *Outcome) [][]Outcome {
+	var less [][]Outcome
+	if o.Attempt != nil {
+		a := *o.Attempt
+		a.Method, a.URL, a.ErrorDetail, a.ResponseHeaders, a.ResponseBody = "", "", "", nil, nil
+		less = append(less, []Outcome{{Attempt: &a, Retry: o.Retry, Group: o.Group, Owner: o.Owner}})
+		if o.Retry != nil {
+			less = append(less, []Outcome{{Retry: o.Retry, Group: o.Group, Owner: o.Owner}})
+		}
+	}
+	return append(less, nil)
 }
 
 // Ref names the delivery that the outcome is about.

@@ -26,12 +26,19 @@ type Owed struct {
 	Number    int       // requests on record, made by an owner that could not record what follows from them
 }
 
-// An owner is dead if it is marked so or has left: a commit may come through after its node gave up.
-const orphaned = `NOT EXISTS (SELECT FROM nodes n WHERE n.id = owner AND NOT n.dead)`
+// A row is an orphan if its owner is marked dead or has left: a commit may come through after its node
+// gave up. The table's name goes in the middle. The dead owners are listed first: if each row asked for
+// its own, one that another node takes between this statement's snapshot and its lock would be judged
+// anew against no nodes at all, found to be an orphan, and taken from the living.
+const (
+	orphansOf  = `owner = ANY (ARRAY(SELECT DISTINCT o.owner FROM `
+	orphansEnd = ` o WHERE o.owner IS NOT NULL AND NOT EXISTS (SELECT FROM nodes n WHERE n.id = o.owner AND NOT n.dead)))`
+)
 
 const takeGroupsSQL = `
 UPDATE open_groups SET owner = $1, takeovers = takeovers + 1
-WHERE id IN (SELECT id FROM open_groups WHERE ` + orphaned + ` ORDER BY first LIMIT $2 FOR UPDATE SKIP LOCKED)
+WHERE id IN (
+	SELECT id FROM open_groups WHERE ` + orphansOf + `open_groups` + orphansEnd + ` ORDER BY first LIMIT $2 FOR UPDATE SKIP LOCKED)
 RETURNING id, first, last, takeovers`
 
 const retakeGroupsSQL = `
@@ -64,15 +71,19 @@ func (s *Store) groups(ctx context.Context, sql string, args ...any) ([]OpenGrou
 }
 
 // An attempt that left its delivery pending counts only together with a row of retries: without one it
-// was recorded by an owner that had lost the group.
+// was recorded by an owner that had lost the group. Each pair is looked up alone: the aggregate and the
+// OFFSET keep the planner from joining with all attempts and all retries, and the range, said again of
+// attempts, leaves it their one partition.
 const owedSQL = `
-SELECT e.id, e.account_id, e.type, e.data, e.occurred_at, e.test, p.webhook_id, w.account_id,
-	coalesce((SELECT max(number) FROM attempts a WHERE a.webhook_id = p.webhook_id AND a.event_id = e.id), 0)
+SELECT e.id, e.account_id, e.type, e.data, e.occurred_at, e.test, p.webhook_id, w.account_id, coalesce(a.number, 0)
 FROM events e CROSS JOIN LATERAL unnest(e.webhook_ids) AS p (webhook_id)
 JOIN webhooks w ON w.id = p.webhook_id
-WHERE e.id BETWEEN $1 AND $2
-	AND NOT EXISTS (SELECT FROM attempts a WHERE a.webhook_id = p.webhook_id AND a.event_id = e.id AND a.state <> 'pending')
-	AND NOT EXISTS (SELECT FROM retries r WHERE r.webhook_id = p.webhook_id AND r.event_id = e.id)
+CROSS JOIN LATERAL (
+	SELECT max(number) AS number, bool_or(state <> 'pending') AS ended FROM attempts
+	WHERE webhook_id = p.webhook_id AND event_id = e.id AND event_id BETWEEN $1 AND $2
+) a
+WHERE e.id BETWEEN $1 AND $2 AND a.ended IS NOT TRUE
+	AND NOT EXISTS (SELECT FROM retries r WHERE r.webhook_id = p.webhook_id AND r.event_id = e.id OFFSET 0)
 ORDER BY e.id`
 
 // Owed lists what is left to do of a group.
@@ -114,14 +125,19 @@ type Mine struct {
 // RetryRef names a row of retries.
 type RetryRef struct{ WebhookID, EventID uuid.UUID }
 
+const (
+	myGroupsSQL  = `SELECT id FROM open_groups WHERE owner = $1`
+	myRetriesSQL = `SELECT webhook_id, event_id FROM retries WHERE owner = $1`
+)
+
 // Mine lists the groups and retries that name me as their owner.
 func (s *Store) Mine(ctx context.Context, me uuid.UUID) (m Mine, err error) {
 	var b pgx.Batch
-	b.Queue(`SELECT id FROM open_groups WHERE owner = $1`, me).Query(func(rows pgx.Rows) (err error) {
+	b.Queue(myGroupsSQL, me).Query(func(rows pgx.Rows) (err error) {
 		m.Groups, err = pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
 		return err
 	})
-	b.Queue(`SELECT webhook_id, event_id FROM retries WHERE owner = $1`, me).Query(func(rows pgx.Rows) (err error) {
+	b.Queue(myRetriesSQL, me).Query(func(rows pgx.Rows) (err error) {
 		m.Retries, err = pgx.CollectRows(rows, pgx.RowToStructByPos[RetryRef])
 		return err
 	})
@@ -133,8 +149,8 @@ func (s *Store) Mine(ctx context.Context, me uuid.UUID) (m Mine, err error) {
 
 const freeOrphansSQL = `
 UPDATE retries SET owner = NULL, takeovers = takeovers + 1
-WHERE (webhook_id, event_id) IN (
-	SELECT webhook_id, event_id FROM retries WHERE owner IS NOT NULL AND ` + orphaned + ` LIMIT $1 FOR UPDATE SKIP LOCKED)
+WHERE ctid = ANY (ARRAY(
+	SELECT ctid FROM retries WHERE ` + orphansOf + `retries` + orphansEnd + ` LIMIT $1 FOR UPDATE SKIP LOCKED))
 RETURNING webhook_id, due_at`
 
 // FreeOrphans gives up to limit retries of dead nodes free again and says which webhooks they belong
@@ -160,16 +176,18 @@ func (s *Store) FreeOrphans(ctx context.Context, limit int) (due map[uuid.UUID]t
 	return due, n < limit, nil
 }
 
+const freeRetriesSQL = `
+UPDATE retries r SET owner = NULL, takeovers = takeovers + 1
+FROM unnest($1::uuid[], $2::uuid[]) AS u (webhook_id, event_id)
+WHERE r.webhook_id = u.webhook_id AND r.event_id = u.event_id AND r.owner = $3`
+
 // FreeRetries gives rows that me owns but does not remember free again.
 func (s *Store) FreeRetries(ctx context.Context, me uuid.UUID, refs []RetryRef) error {
 	webhooks, events := make([]uuid.UUID, len(refs)), make([]uuid.UUID, len(refs))
 	for i, r := range refs {
 		webhooks[i], events[i] = r.WebhookID, r.EventID
 	}
-	_, err := s.engine.Exec(ctx, `
-		UPDATE retries r SET owner = NULL, takeovers = takeovers + 1
-		FROM unnest($1::uuid[], $2::uuid[]) AS u (webhook_id, event_id)
-		WHERE r.webhook_id = u.webhook_id AND r.event_id = u.event_id AND r.owner = $3`, webhooks, events, me)
+	_, err := s.engine.Exec(ctx, freeRetriesSQL, webhooks, events, me)
 	if err != nil {
 		return fmt.Errorf("free %d forgotten retries: %w", len(refs), err)
 	}
@@ -183,13 +201,23 @@ type Backlog struct {
 	OldestDue  time.Duration // how long the longest-due has waited
 }
 
-// Backlog counts what waits.
+const backlogSQL = dueWebhooks + `
+SELECT (SELECT count(*) FROM open_groups),
+	(
+		SELECT count(*) FROM (
+			SELECT FROM w, LATERAL (
+				SELECT FROM retries r
+				WHERE r.webhook_id = w.webhook_id AND r.owner IS NULL AND r.due_at <= (SELECT clock_timestamp())
+				LIMIT 10000
+			) r LIMIT 10000
+		) due
+	),
+	greatest(coalesce(extract(epoch FROM clock_timestamp() - (SELECT min(due_at) FROM w)), 0), 0)::float8`
+
+// Backlog counts what waits. It looks at no row that is not due, however many there are.
 func (s *Store) Backlog(ctx context.Context) (b Backlog, err error) {
 	var oldest float64
-	err = s.engine.QueryRow(ctx, `
-		SELECT (SELECT count(*) FROM open_groups), count(*), coalesce(extract(epoch FROM clock_timestamp() - min(due_at)), 0)::float8
-		FROM (SELECT due_at FROM retries WHERE owner IS NULL AND due_at <= clock_timestamp() LIMIT 10000) due`).
-		Scan(&b.OpenGroups, &b.Due, &oldest)
+	err = s.engine.QueryRow(ctx, backlogSQL).Scan(&b.OpenGroups, &b.Due, &oldest)
 	if err != nil {
 		return b, fmt.Errorf("count what waits: %w", err)
 	}

@@ -74,7 +74,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		}},
 		{&s.recorder, 1, map[string]string{"synchronous_commit": "off", "statement_timeout": "30s"}},
 		{&s.lease, 1, map[string]string{"statement_timeout": "2s"}},
-		{&s.engine, 4, map[string]string{"plan_cache_mode": "force_custom_plan", "statement_timeout": "30s"}},
+		{&s.engine, 4, map[string]string{"plan_cache_mode": "force_custom_plan", "statement_timeout": "30s", "lock_timeout": "5s"}},
 	}
 	for _, p := range pools {
 		pool, err := connect(ctx, o.URL, p.conns, p.settings)
