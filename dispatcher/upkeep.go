@@ -11,11 +11,13 @@ import (
 const (
 	partitionsAhead = 3 * 24 * time.Hour
 	keysKept        = 24 * time.Hour
-	upkeepEvery     = 10 * time.Minute
-	countEvery      = 10 * time.Second
+	// changesKept is how far back a node may read on; one that was away longer loads everything.
+	changesKept = 24 * time.Hour
+	upkeepEvery = 10 * time.Minute
+	countEvery  = 10 * time.Second
 )
 
-// upkeepLoop makes partitions ahead and removes old ones, forgets old idempotency keys, and counts what
+// upkeepLoop makes partitions ahead and removes old ones, forgets what is kept for a day, and counts what
 // an operator watches.
 func (d *Dispatcher) upkeepLoop(ctx context.Context) {
 	count := time.NewTicker(countEvery)
@@ -63,7 +65,18 @@ func (d *Dispatcher) upkeep(ctx context.Context) error {
 	if dropped > 0 {
 		d.log.Info("partitions older than the retention dropped", "partitions", dropped)
 	}
+	return d.purge(ctx)
+}
+
+// purge forgets what is kept for a day only.
+func (d *Dispatcher) purge(ctx context.Context) error {
 	if _, err := d.store.PurgeKeys(ctx, d.node.now().Add(-keysKept)); err != nil {
+		return err
+	}
+	if _, err := d.store.PurgeReplies(ctx, keysKept); err != nil {
+		return err
+	}
+	if _, err := d.store.PurgeRegistryChanges(ctx, changesKept); err != nil {
 		return err
 	}
 	return d.store.PurgeNodes(ctx)

@@ -20,7 +20,6 @@ type Config struct {
 	DatabaseURL    string        `env:"FANFARE_DATABASE_URL" doc:"Postgres, as a URL; if unset, DATABASE_URL is used. Required."`
 	Listen         string        `env:"FANFARE_LISTEN" envDefault:":8080" doc:"Address of the public API."`
 	AdminListen    string        `env:"FANFARE_ADMIN_LISTEN" envDefault:"127.0.0.1:9090" doc:"Address of /metrics, /healthz, /readyz and pprof. Do not make it public."`
-	PublicURL      string        `env:"FANFARE_PUBLIC_URL" doc:"The URL that clients see, if it is not the address listened on."`
 	PlatformKey    string        `env:"FANFARE_PLATFORM_KEY" doc:"A fixed platform key of at least 32 characters, for bootstrapping. Unset: only keys made with 'fanfare keys create'."`
 	EncryptionKeys string        `env:"FANFARE_ENCRYPTION_KEYS" doc:"Keys that seal secrets at rest: id:base64 of 32 bytes, newest first, comma-separated. Required."`
 	EgressAllow    []string      `env:"FANFARE_EGRESS_ALLOW" doc:"CIDRs opened to webhooks beyond the public Internet."`
