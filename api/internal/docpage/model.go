@@ -155,6 +155,11 @@ func newSchema(name string, s *openapi3.Schema) schema {
 	if s.Example != nil {
 		out.Example = pretty(s.Example)
 	}
+	if !slices.ContainsFunc(out.Properties, func(p property) bool { return !p.Required }) {
+		for i := range out.Properties { // what is always there need not be said of each
+			out.Properties[i].Required = false
+		}
+	}
 	if len(out.Properties) == 0 {
 		p := newProperty(name, &openapi3.SchemaRef{Value: s}, false)
 		out.Type = p.Type
