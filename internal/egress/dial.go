@@ -121,13 +121,9 @@ func (c *Client) dial(ctx context.Context, addr string, onlyLoopback bool) (net.
 	}
 	_, err = netip.ParseAddr(host)
 	isName := err != nil
-	if host = strings.TrimSuffix(host, "."); strings.Contains(host, ".") && isName {
-		// A name in full: the search list of our resolver's configuration is about our network. (Names
-		// without a dot come here only if a local network is open: they are found in the hosts file, or
-		// mean what the search list says.)
-		addr = net.JoinHostPort(host+".", port)
-	} else {
-		addr = net.JoinHostPort(host, port)
+	host = strings.TrimSuffix(host, ".")
+	if isName {
+		addr = net.JoinHostPort(lookupName(host), port)
 	}
 
 	var (
@@ -164,6 +160,16 @@ func (c *Client) dial(ctx context.Context, addr string, onlyLoopback bool) (net.
 		return nil, blockedFault(isName)
 	}
 	return nil, connectFault(err)
+}
+
+// lookupName ends a name with a dot: the search list of our resolver's configuration is about our own
+// network. A name of one label comes here only if a local network is open; it stays as it is, for the
+// hosts file and the search list.
+func lookupName(name string) string {
+	if strings.Contains(name, ".") {
+		return name + "."
+	}
+	return name
 }
 
 // mayDial decides on the address that is about to be connected to.

@@ -227,11 +227,6 @@ func TestNameResolution(t *testing.T) {
 		if res.Error != fanfare.ErrDNS || res.OwnFault || !strings.Contains(res.Detail, "hook.test") {
 			t.Errorf("%+v", res)
 		}
-		for _, q := range ns.asked() {
-			if q != "hook.test" {
-				t.Errorf("asked for %q: the search list was used", q)
-			}
-		}
 	})
 	t.Run("so is one without an address", func(t *testing.T) {
 		ns := newNameServer(t)
@@ -285,6 +280,14 @@ func TestNameResolution(t *testing.T) {
 			t.Errorf("one that answered others: %+v", res)
 		}
 	})
+}
+
+func TestTheSearchListIsForNamesOfOneLabel(t *testing.T) {
+	for name, want := range map[string]string{"hook.test": "hook.test.", "postgres": "postgres", "localhost": "localhost"} {
+		if got := lookupName(name); got != want {
+			t.Errorf("%s is looked up as %q, want %q", name, got, want)
+		}
+	}
 }
 
 func TestWantOfLocalSocketsIsOurOwnFault(t *testing.T) {

@@ -79,6 +79,8 @@ func TestHostileReceivers(t *testing.T) {
 		"headers without end":          {flood(ok, "X-A: b\r\n"), enough, fanfare.ErrProtocol, 0, "headers exceeded"},
 		"one header without end":       {flood(ok+"X-A: ", "b"), enough, fanfare.ErrProtocol, 0, "headers exceeded"},
 		"a status line without end":    {flood("HTTP/1.1 200 ", "b"), enough, fanfare.ErrProtocol, 0, "headers exceeded"},
+		"100 KiB of headers":           {answering(ok + strings.Repeat("X-A: "+strings.Repeat("b", 1018)+"\r\n", 100) + "Content-Length: 0\r\n\r\n"), enough, fanfare.ErrProtocol, 0, "headers exceeded"},
+		"5,000 times 103":              {answering(strings.Repeat("HTTP/1.1 103 a\r\n\r\n", 5000) + okAnswer), enough, fanfare.ErrProtocol, 0, "headers exceeded"},
 		"1xx without end":              {flood("", "HTTP/1.1 103 Early Hints\r\n\r\n"), enough, fanfare.ErrProtocol, 0, "headers exceeded"},
 		"100 without end":              {flood("", "HTTP/1.1 100 \r\n\r\n"), enough, fanfare.ErrProtocol, 0, "headers exceeded"},
 		"trailers without end":         {flood(ok+"Transfer-Encoding: chunked\r\nTrailer: X-A\r\n\r\n0\r\n", "X-A: b\r\n"), enough, fanfare.ErrProtocol, 200, ""},
@@ -327,6 +329,23 @@ func TestTheSlotIsFreeAtTheDeadline(t *testing.T) {
 	}
 }
 
+// net/http lets a dial outlive its request. What it left behind would be sockets that no limit counts.
+func TestADialEndsWithItsAttempt(t *testing.T) {
+	gone := make(chan struct{}, 1)
+	r := listen(t, "127.0.0.1:0", func(c net.Conn) {
+		io.Copy(io.Discard, c) // never shakes hands
+		gone <- struct{}{}
+	})
+	if res := post(devClient(t), "https://"+r.addr, short); res.Error != fanfare.ErrTimeout {
+		t.Fatalf("%+v", res)
+	}
+	select {
+	case <-gone:
+	case <-time.After(enough):
+		t.Fatal("the connection is still open")
+	}
+}
+
 // pki makes certificates of a test authority.
 type pki struct {
 	key  *ecdsa.PrivateKey
@@ -393,7 +412,7 @@ func TestTLS(t *testing.T) {
 		return &tls.Config{Certificates: []tls.Certificate{p.leaf(t, name, until)}}
 	}
 	old := good.Clone()
-	old.MaxVersion = tls.VersionTLS11
+	old.MinVersion, old.MaxVersion = tls.VersionTLS10, tls.VersionTLS11
 	asksClient := good.Clone()
 	asksClient.ClientAuth = tls.RequireAnyClientCert
 	ok := answering(okAnswer)
