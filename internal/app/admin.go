@@ -34,7 +34,7 @@ func newAdmin(s *store.Store, reg *registry.Registry, d *dispatcher.Dispatcher, 
 		ctx, cancel := context.WithTimeout(r.Context(), time.Second)
 		defer cancel()
 		if perr := s.Ping(ctx); perr != nil {
-			err = errors.Join(err, errors.New("Postgres does not answer")) //nolint:staticcheck // a name begins it
+			err = errors.Join(err, errors.New("Postgres does not answer"))
 		}
 		answer(w, err)
 	})

@@ -209,7 +209,7 @@ func prepareDatabase(ctx context.Context, c *Config, log *slog.Logger) error {
 		case !store.Unreachable(err):
 			return err
 		case try == tries:
-			return fmt.Errorf("Postgres cannot be reached: %w", err) //nolint:staticcheck // a name begins it
+			return fmt.Errorf("Postgres cannot be reached: %s", oneLine(err))
 		}
 		log.Warn("Postgres cannot be reached; trying again", "in", wait.String(), "error", oneLine(err))
 		select {

@@ -49,18 +49,33 @@ func LoadConfig(environ map[string]string) (*Config, error) {
 	c := &Config{}
 	var faults []error
 	if err := env.ParseWithOptions(c, env.Options{Environment: environ}); err != nil {
-		var all env.AggregateError
-		if errors.As(err, &all) {
-			faults = append(faults, all.Errors...)
-		} else {
-			faults = append(faults, err)
-		}
+		faults = append(faults, parseFaults(err)...)
 	}
 	if c.DatabaseURL == "" {
 		c.DatabaseURL = environ["DATABASE_URL"]
 	}
 	return c, errors.Join(append(faults, c.check()...)...)
 }
+
+// parseFaults names the variables, where the library names the fields.
+func parseFaults(err error) (faults []error) {
+	var all env.AggregateError
+	if !errors.As(err, &all) {
+		return []error{err}
+	}
+	for _, err := range all.Errors {
+		var parse env.ParseError
+		if errors.As(err, &parse) {
+			if f, ok := reflect.TypeFor[Config]().FieldByName(parse.Name); ok {
+				err = fmt.Errorf("%s: must be %s", f.Tag.Get("env"), kinds[f.Type.Kind()])
+			}
+		}
+		faults = append(faults, err)
+	}
+	return faults
+}
+
+var kinds = map[reflect.Kind]string{reflect.Bool: "true or false", reflect.Int: "a whole number", reflect.Int64: `a duration such as "65s"`}
 
 func (c *Config) check() (faults []error) {
 	fault := func(name, format string, args ...any) {
