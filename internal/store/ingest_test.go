@@ -9,64 +9,8 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/fanfare-webhooks/fanfare"
-	"github.com/fanfare-webhooks/fanfare/internal/pgtest"
 	"github.com/fanfare-webhooks/fanfare/internal/store"
 )
-
-// log is a store with partitions, a live node and an account.
-type logFixture struct {
-	*store.Store
-	node    uuid.UUID
-	account uuid.UUID
-	ceiling fanfare.Position
-	version int64
-}
-
-func openLog(t *testing.T) *logFixture {
-	t.Helper()
-	ctx := t.Context()
-	s, err := store.Open(ctx, store.Options{URL: pgtest.URL(t)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(s.Close)
-	f := &logFixture{Store: s, node: uuid.New(), version: 1 << 40}
-	if f.ceiling, err = s.EnsurePartitions(ctx, 48*time.Hour); err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Join(ctx, f.node, "test", time.Minute); err != nil {
-		t.Fatal(err)
-	}
-	a := &fanfare.Account{ID: uuid.Must(uuid.NewV7()), Name: "acme"}
-	if err := s.CreateAccount(ctx, a, nil); err != nil {
-		t.Fatal(err)
-	}
-	f.account = a.ID
-	return f
-}
-
-// group makes a group of n events to hooks.
-func (f *logFixture) group(n int, hooks ...uuid.UUID) *store.Group {
-	g := &store.Group{
-		ID: uuid.New(), Node: f.node, Accounts: []uuid.UUID{f.account, fanfare.PlatformAccount},
-		RegistryVersion: f.version, Ceiling: f.ceiling,
-	}
-	for range n {
-		g.Events = append(g.Events, store.NewEvent{
-			AccountID: f.account, Type: "call.ended", Data: []byte(`{"a":1}`), WebhookIDs: hooks, Matched: len(hooks), Tail: rand.Uint64(),
-		})
-	}
-	return g
-}
-
-func (f *logFixture) ingest(t *testing.T, g *store.Group) *store.Committed {
-	t.Helper()
-	c, err := f.Ingest(t.Context(), g)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c
-}
 
 func TestIngestStoresEventsUnderTheIDsThatGoComputes(t *testing.T) {
 	f := openLog(t)
