@@ -49,6 +49,9 @@ counts from when an event was due.`,
 		if f.Changed("publishers") {
 			config.Rate = 0
 		}
+		if err := config.Check(); err != nil {
+			return err
+		}
 		if dir != "" {
 			account := config.Target.Account
 			if config.Target, err = benchmark.FindNode(dir); err != nil {

@@ -55,7 +55,8 @@ const (
 	settle      = time.Second      // for repeats, after the last delivery that was due
 )
 
-func (c *Config) check() error {
+// Check names every fault of c.
+func (c *Config) Check() error {
 	var faults []error
 	fault := func(bad bool, text string) {
 		if bad {
@@ -77,7 +78,7 @@ func (c *Config) due() int { return int(c.Rate * (c.Warmup + c.Duration).Seconds
 // Run measures. If ctx ends it reports what there is by then. It deletes the webhooks that it made; if only
 // that fails, there is a report beside the error.
 func Run(ctx context.Context, c Config) (r *Report, err error) {
-	if err := c.check(); err != nil {
+	if err := c.Check(); err != nil {
 		return nil, err
 	}
 	client := newClient(c.Target, c.EventType)

@@ -125,18 +125,19 @@ func (l *ledger) arrive(webhook int, id, data string, at time.Time, signed bool)
 // drain waits for the deliveries that are due, and says how the wait ended.
 func (l *ledger) drain(ctx context.Context) Ended {
 	const step = 10 * time.Millisecond
-	began, last, seen := l.since(), l.since(), l.arrived.Load()
+	began, seen := l.since(), l.arrived.Load()
+	last, uninterrupted := began, began
 	for !l.complete() {
-		wait := step
-		if ctx.Err() != nil {
-			wait = grace
-		}
-		pause(context.WithoutCancel(ctx), wait)
+		pause(context.WithoutCancel(ctx), step)
+		now := l.since()
 		if n := l.arrived.Load(); n > seen {
-			last, seen = l.since(), n
+			last, seen = now, n
 		}
-		switch now := l.since(); {
-		case wait == grace:
+		if ctx.Err() == nil {
+			uninterrupted = now
+		}
+		switch {
+		case now-uninterrupted > grace:
 			return Interrupted
 		case now-last > quiet:
 			return Quiet

@@ -55,28 +55,31 @@ const (
 )
 
 // StartNode runs `binary dev` in a directory of its own. The caller stops it.
-func StartNode(ctx context.Context, binary string) (n *Node, err error) {
-	n = &Node{done: make(chan struct{})}
-	if n.dir, err = os.MkdirTemp("", "fanfare-bench-"); err != nil {
+func StartNode(ctx context.Context, binary string) (*Node, error) {
+	dir, err := os.MkdirTemp("", "fanfare-bench-")
+	if err != nil {
 		return nil, err
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, os.RemoveAll(n.dir))
-		}
-	}()
+	n := &Node{dir: dir, done: make(chan struct{})}
+	if err := n.start(ctx, binary); err != nil {
+		return nil, errors.Join(fmt.Errorf("start a node: %w", err), os.RemoveAll(dir))
+	}
+	return n, nil
+}
+
+func (n *Node) start(ctx context.Context, binary string) (err error) {
 	if err := os.Chmod(n.dir, 0o755); err != nil { // Postgres may run as another user and must get through
-		return nil, err
+		return err
 	}
 	n.cmd = exec.Command(binary, "dev", "--data", n.dir, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--log-level", "warn")
 	n.cmd.Stderr = &n.stderr
 	if err := n.spawn(); err != nil {
-		return nil, fmt.Errorf("start a node: %w", err)
+		return err
 	}
 	if n.Target, err = n.await(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("start a node: %w", err), n.end())
+		_ = n.end() // what await saw says more
 	}
-	return n, nil
+	return err
 }
 
 // await polls for the credentials, which the node writes when it answers.

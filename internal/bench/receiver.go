@@ -28,11 +28,17 @@ type receivers struct {
 	serving sync.WaitGroup
 }
 
-func receive(l *ledger, n int) (*receivers, error) {
+func newReceivers(l *ledger, n int) *receivers {
 	in := &receivers{ledger: l, secrets: make([]atomic.Pointer[signature.Secret], n)}
 	mux := http.NewServeMux()
 	mux.HandleFunc("/{webhook}", in.serve)
 	in.server = &http.Server{Handler: mux, ReadHeaderTimeout: callTimeout}
+	return in
+}
+
+// receive opens n receivers.
+func receive(l *ledger, n int) (*receivers, error) {
+	in := newReceivers(l, n)
 	for i := range n {
 		listener, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {

@@ -1,0 +1,215 @@
+package bench_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net/http"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/fanfare-webhooks/fanfare/internal/app"
+	"github.com/fanfare-webhooks/fanfare/internal/bench"
+)
+
+// TestMain is `fanfare dev` if it is called like that: the tests start it as bench starts its own binary.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == "dev" {
+		os.Exit(dev(os.Args[2:]))
+	}
+	goleak.VerifyTestMain(m)
+}
+
+func dev(args []string) (code int) {
+	var o app.DevOptions
+	f := flag.NewFlagSet("dev", flag.ContinueOnError)
+	f.StringVar(&o.Dir, "data", "", "")
+	f.StringVar(&o.Listen, "listen", "", "")
+	f.StringVar(&o.Admin, "admin", "", "")
+	level := f.String("log-level", "", "")
+	if err := f.Parse(args); err != nil || *level != "warn" {
+		return 2
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	if err := app.Dev(ctx, o, slog.New(slog.NewTextHandler(os.Stderr, nil)), io.Discard); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return 0
+}
+
+// startNode runs a node of its own for t.
+func startNode(t *testing.T) bench.Target {
+	t.Helper()
+	node, err := bench.StartNode(t.Context(), os.Args[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := node.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	return node.Target
+}
+
+func config(target bench.Target) bench.Config {
+	return bench.Config{
+		Target: target, EventType: "invoice.paid", Webhooks: 2, Size: 512,
+		Rate: 50, Warmup: time.Second, Duration: 2 * time.Second, Raw: 100 * time.Millisecond,
+	}
+}
+
+// webhooks is how many webhooks the account has.
+func webhooks(t *testing.T, target bench.Target) int {
+	t.Helper()
+	r, err := http.NewRequest(http.MethodGet, target.URL+"/v1/accounts/me/webhooks", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Authorization", "Bearer "+target.Key)
+	answer, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer http.DefaultClient.CloseIdleConnections()
+	defer answer.Body.Close()
+	var list struct{ Data []json.RawMessage }
+	if err := json.NewDecoder(answer.Body).Decode(&list); err != nil || answer.StatusCode != http.StatusOK {
+		t.Fatal(answer.Status, err)
+	}
+	return len(list.Data)
+}
+
+func TestARunAgainstARealNode(t *testing.T) {
+	target := startNode(t)
+
+	t.Run("the open loop sends what is due, and everything arrives once", func(t *testing.T) {
+		r, err := bench.Run(t.Context(), config(target))
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := bench.Checks{Acknowledged: 150, Arrived: 300}
+		if r.Ended != bench.Complete || r.Checks != want || r.Err() != nil || len(r.PublishErrors) != 0 {
+			t.Errorf("ended %s, %+v, %v, want %+v", r.Ended, r.Checks, r.PublishErrors, want)
+		}
+		if r.Events != 100 || r.Deliveries != 200 || r.RawPerSecond <= 0 || r.Latency.Max <= 0 {
+			t.Errorf("got %+v", r)
+		}
+		if runtime.GOOS == "linux" && (r.Process == nil || r.Process.PostgresCPU == nil || r.Process.PeakRSS < 1<<20) {
+			t.Errorf("processes: %+v", r.Process)
+		}
+		if n := webhooks(t, target); n != 0 {
+			t.Errorf("%d webhooks are left", n)
+		}
+	})
+
+	t.Run("the closed loop", func(t *testing.T) {
+		c := config(target)
+		c.Rate, c.Publishers, c.Warmup, c.Duration, c.Raw = 0, 4, 100*time.Millisecond, 500*time.Millisecond, 0
+		r, err := bench.Run(t.Context(), c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := r.Checks.Acknowledged
+		want := bench.Checks{Acknowledged: n, Arrived: 2 * n}
+		if n < 4 || r.Ended != bench.Complete || r.Checks != want {
+			t.Errorf("ended %s, %+v, want %+v", r.Ended, r.Checks, want)
+		}
+	})
+
+	t.Run("an interrupt leaves a report", func(t *testing.T) {
+		c := config(target)
+		c.Duration = 10 * time.Minute
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		r, err := bench.Run(ctx, c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.Ended != bench.Interrupted || r.Checks.Arrived == 0 || r.Checks.Lost != 0 || r.Err() != nil {
+			t.Errorf("got %+v", r)
+		}
+		if n := webhooks(t, target); n != 0 {
+			t.Errorf("%d webhooks are left", n)
+		}
+	})
+
+	t.Run("a type that the catalog lacks", func(t *testing.T) {
+		c := config(target)
+		c.EventType = "no.such"
+		if r, err := bench.Run(t.Context(), c); r != nil || err == nil || !strings.Contains(err.Error(), "422") {
+			t.Errorf("got %+v, %v", r, err)
+		}
+	})
+
+	t.Run("a key that is wrong", func(t *testing.T) {
+		c := config(target)
+		c.Target.Key += "x"
+		if r, err := bench.Run(t.Context(), c); r != nil || err == nil || !strings.Contains(err.Error(), "401") {
+			t.Errorf("got %+v, %v", r, err)
+		}
+	})
+}
+
+func TestAConfigThatHasNoBound(t *testing.T) {
+	good := config(bench.Target{})
+	if err := good.Check(); err != nil {
+		t.Fatal(err)
+	}
+	for name, change := range map[string]func(*bench.Config){
+		"no webhooks":           func(c *bench.Config) { c.Webhooks = 0 },
+		"too many webhooks":     func(c *bench.Config) { c.Webhooks = 1001 },
+		"no room for a number":  func(c *bench.Config) { c.Size = 10 },
+		"too large":             func(c *bench.Config) { c.Size = 1 << 20 },
+		"nobody publishes":      func(c *bench.Config) { c.Rate = 0 },
+		"no time":               func(c *bench.Config) { c.Duration = 0 },
+		"a day":                 func(c *bench.Config) { c.Duration = 24 * time.Hour },
+		"more than fits":        func(c *bench.Config) { c.Rate, c.Duration = 90_000, time.Minute },
+		"a rate below zero":     func(c *bench.Config) { c.Rate = -1 },
+		"a warmup below zero":   func(c *bench.Config) { c.Warmup = -1 },
+		"a rate without bounds": func(c *bench.Config) { c.Rate = 1e12 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := good
+			change(&c)
+			if c.Check() == nil {
+				t.Error("it is accepted")
+			}
+		})
+	}
+}
+
+func TestFindNodeWithoutOne(t *testing.T) {
+	if _, err := bench.FindNode(t.TempDir()); err == nil || !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// A node that does not start says why, and leaves nothing behind.
+func TestANodeThatDoesNotStart(t *testing.T) {
+	tmp := t.TempDir()
+	t.Setenv("TMPDIR", tmp)
+	t.Setenv("FANFARE_POSTGRES_BIN", "/nonexistent")
+	node, err := bench.StartNode(t.Context(), os.Args[0])
+	if node != nil || err == nil || !strings.Contains(err.Error(), "/nonexistent has no initdb") {
+		t.Errorf("got %v, %v", node, err)
+	}
+	if left, _ := filepath.Glob(filepath.Join(tmp, "*")); len(left) != 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}
