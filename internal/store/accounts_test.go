@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"testing"
@@ -93,6 +94,26 @@ func TestAnAccountCannotBeBelowItself(t *testing.T) {
 	must(t, move(bottom, top))
 	must(t, move(middle, bottom)) // fine now
 	wantErr(t, move(bottom, middle), ErrCycle)
+}
+
+func TestTwoMovesAtOnceMakeNoCycle(t *testing.T) {
+	s := adminStore(t)
+	a, b := newAccount(t, s, uuid.Nil), newAccount(t, s, uuid.Nil)
+	second := make(chan error, 1)
+	_, err := s.UpdateAccount(t.Context(), a, 0, func(account *fanfare.Account) error {
+		go func() {
+			_, err := s.UpdateAccount(context.WithoutCancel(t.Context()), b, 0, func(account *fanfare.Account) error {
+				account.ParentID = some(a)
+				return nil
+			})
+			second <- err
+		}()
+		waitForLock(t, s)
+		account.ParentID = some(b)
+		return nil
+	})
+	must(t, err)
+	wantErr(t, <-second, ErrCycle)
 }
 
 func TestDeletingAnAccountTakesTheSubtreeOnlyWhenAsked(t *testing.T) {

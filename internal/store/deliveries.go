@@ -239,7 +239,7 @@ CROSS JOIN LATERAL (
 	LIMIT 1
 ) e
 LEFT JOIN LATERAL (
-	SELECT due_at FROM retries WHERE webhook_id = p.webhook_id AND event_id = p.event_id AND account_id = $5 LIMIT 1
+	SELECT due_at FROM retries WHERE webhook_id = p.webhook_id AND event_id = p.event_id LIMIT 1
 ) r ON true
 CROSS JOIN LATERAL (
 	SELECT bool_or(state = 'delivered') AS delivered, count(*) FILTER (WHERE number > 0) AS requests,

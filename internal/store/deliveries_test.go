@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 	"pgregory.net/rapid"
 
 	"github.com/fanfare-webhooks/fanfare"
@@ -106,9 +107,11 @@ var histories = []func(a *archive, p *pair, open bool){
 		a.retry(p)
 		p.state = fanfare.Delivered
 	},
-	func(a *archive, p *pair, open bool) { // tried by a node that did not own it any more
-		a.attempt(p, 1, fanfare.Pending, "")
-		p.state = fanfare.Pending
+	func(a *archive, p *pair, open bool) { // tried by a node that did not own it any more; now another one does
+		if p.state = ""; open {
+			a.attempt(p, 1, fanfare.Pending, "")
+			p.state = fanfare.Pending
+		}
 	},
 }
 
@@ -284,39 +287,43 @@ func TestALastAttemptIsWhole(t *testing.T) {
 	}
 }
 
-func TestALongBacklogIsListedInPiecesAndWhole(t *testing.T) {
+func TestABacklogThatOneCallCannotSeeThroughIsListedWhole(t *testing.T) {
 	a := newArchive(t)
-	account := newAccount(t, a.Store, uuid.Nil)
-	hooks := a.many(account, 12_000, 1)
-	// The middle third is on record; the rest waits in open groups of 100 events.
+	account, other := newAccount(t, a.Store, uuid.Nil), newAccount(t, a.Store, uuid.Nil)
+	mine, theirs := newWebhook(t, a.Store, account, "*").ID, newWebhook(t, a.Store, other, "*").ID
+	a.many(account, 14_000, 0)
+	// From old to new: 1000 of mine that wait in retries, 2000 of mine in open groups, and more of others
+	// in open groups than one call looks at.
+	a.exec(`CREATE TABLE numbered AS SELECT id, row_number() OVER (ORDER BY id) AS n FROM events`)
+	a.exec(`UPDATE events e SET webhook_ids = ARRAY[CASE WHEN n <= 3000 THEN $1 ELSE $2 END::uuid] FROM numbered WHERE numbered.id = e.id`, mine, theirs)
 	a.exec(`
-INSERT INTO attempts (webhook_id, event_id, id, account_id, webhook_version, number, trigger, started_at, duration_us, method, url, status, state, node)
-SELECT $1, id, gen_random_uuid(), $2, 1, 1, 'first', now(), 1, 'POST', '', 200, 'delivered', $1 FROM (SELECT id, row_number() OVER (ORDER BY id) n FROM events) e
-WHERE n BETWEEN 4001 AND 8000`, hooks[0], account)
+INSERT INTO retries (webhook_id, event_id, account_id, trigger, number, tries, first_at, due_at)
+SELECT $1, id, $2, 'retry', 1, 1, now(), now() FROM numbered WHERE n <= 1000`, mine, account)
 	a.exec(`
 INSERT INTO open_groups (id, owner, first, last)
-SELECT gen_random_uuid(), gen_random_uuid(), min(id::text)::uuid, max(id::text)::uuid FROM (SELECT id, row_number() OVER (ORDER BY id) n FROM events) e GROUP BY (n - 1) / 100`)
+SELECT gen_random_uuid(), gen_random_uuid(), min(id::text)::uuid, max(id::text)::uuid FROM numbered WHERE n > 1000 GROUP BY (n - 1) / 100`)
 
-	seen, calls := map[uuid.UUID]bool{}, 0
-	q := DeliveryQuery{AccountID: account, WebhookID: some(hooks[0]), States: []fanfare.State{fanfare.Pending}, Limit: 3000}
-	last := uuid.Max
-	for {
-		page, next, err := a.Deliveries(t.Context(), q)
-		must(t, err)
-		calls++
-		for _, d := range page {
-			if seen[d.EventID] = true; bytes.Compare(d.EventID[:], last[:]) >= 0 {
-				t.Fatalf("%s comes after %s", d.EventID, last)
+	for _, q := range []DeliveryQuery{{WebhookID: some(mine)}, {}} {
+		seen, calls, last := 0, 0, uuid.Max
+		q.AccountID, q.Limit = account, 200
+		for {
+			page, next, err := a.Deliveries(t.Context(), q)
+			must(t, err)
+			calls++
+			for _, d := range page {
+				if seen++; bytes.Compare(d.EventID[:], last[:]) >= 0 {
+					t.Fatalf("%s comes after %s", d.EventID, last)
+				}
+				last = d.EventID
 			}
-			last = d.EventID
+			if next == nil {
+				break
+			}
+			q.After = *next
 		}
-		if next == nil {
-			break
+		if seen != 3000 {
+			t.Errorf("%d of 3000 pending deliveries were listed in %d calls", seen, calls)
 		}
-		q.After = *next
-	}
-	if len(seen) != 8000 {
-		t.Errorf("%d of 8000 pending deliveries were listed in %d calls", len(seen), calls)
 	}
 }
 
@@ -392,5 +399,82 @@ SELECT array_agg(id ORDER BY id DESC) FROM attempts WHERE account_id = $1 AND st
 		if diff := cmp.Diff(want, got); diff != "" || len(want) == 0 {
 			t.Errorf("of %d: %s", len(want), diff)
 		}
+	}
+}
+
+// plan is how Postgres would run a statement.
+func (a *archive) plan(sql string, args ...any) string {
+	a.Helper()
+	rows, err := a.pool.Query(a.Context(), `EXPLAIN `+sql, args...)
+	must(a, err)
+	lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	must(a, err)
+	return strings.Join(lines, "\n")
+}
+
+// On a log of some size, a list touches what it shows and little else.
+func TestListsReadTheLogThroughItsIndexes(t *testing.T) {
+	a := newArchive(t)
+	account, other := newAccount(t, a.Store, uuid.Nil), newAccount(t, a.Store, uuid.Nil)
+	a.many(other, 6000, 3)
+	a.exec(`UPDATE events SET id = event_id($1 + (row_number << 16), 1) FROM (SELECT id AS old, row_number() OVER (ORDER BY id) FROM events) n WHERE id = old`,
+		int64(fanfare.PositionAt(a.noon.Add(6*time.Hour))))
+	hooks := a.many(account, 6000, 4)
+	a.exec(`
+INSERT INTO webhooks (id, account_id, url, event_types, timeout_ms, retry_schedule_ms, max_in_flight)
+SELECT gen_random_uuid(), $1, '', '{*}', 1, '{}', 1 FROM generate_series(1, 5000)`, other)
+	a.exec(`
+INSERT INTO attempts (webhook_id, event_id, id, account_id, webhook_version, number, trigger, started_at, duration_us, method, url, status, state, node)
+SELECT h, e.id, gen_random_uuid(), w.account_id, 1, 1, 'first', now(), 1, 'POST', '', 200, CASE WHEN random() < .1 THEN 'exhausted' ELSE 'delivered' END, h
+FROM events e, unnest(e.webhook_ids) h JOIN webhooks w ON w.id = h`)
+	a.exec(`
+INSERT INTO retries (webhook_id, event_id, account_id, trigger, number, tries, first_at, due_at)
+SELECT h, e.id, w.account_id, 'retry', 1, 1, now(), now() FROM events e, unnest(e.webhook_ids) h JOIN webhooks w ON w.id = h WHERE random() < .2`)
+	a.exec(`
+INSERT INTO open_groups (id, owner, first, last)
+SELECT gen_random_uuid(), gen_random_uuid(), min(id::text)::uuid, max(id::text)::uuid
+FROM (SELECT id, row_number() OVER (ORDER BY id DESC) n FROM events) e WHERE n <= 300 GROUP BY n / 10`)
+	a.exec(`ANALYZE`)
+	var events []uuid.UUID
+	must(t, a.pool.QueryRow(t.Context(), `SELECT ARRAY(SELECT id FROM events WHERE account_id = $1 ORDER BY id DESC LIMIT 51)`, account).Scan(&events))
+	var none []string
+	newest, oldest, hook := uuid.Max, uuid.Nil, hooks[0]
+	pairs := slices.Repeat([]uuid.UUID{hook}, len(events))
+
+	for _, c := range []struct {
+		name, plan string
+		want       []string // parts of the names of indexes
+	}{
+		{"an event", a.plan(eventSQL, account, events[0]), []string{"events_p", "_id_idx"}},
+		{"events", a.plan(listEventsSQL, account, newest, oldest, none, none, 51, false), []string{"events_p", "_pkey"}},
+		{"open groups", a.plan(openCandidatesSQL, account, newest, oldest, 10000, uuid.NullUUID{}), []string{"events_p", "_id_idx", "webhooks_account"}},
+		{"a webhook's open groups", a.plan(openCandidatesSQL, account, newest, oldest, 10000, some(hook)), []string{"events_p", "_id_idx"}},
+		{"retries", a.plan(retryCandidatesSQL, account, newest, newest, oldest, 51), []string{"retries_account"}},
+		{"a webhook's retries", a.plan(webhookRetryCandidatesSQL, account, newest, newest, oldest, 51, hook), []string{"retries_pkey"}},
+		{"what ended", a.plan(endedCandidatesSQL, account, newest, newest, oldest, 51, none), []string{"attempts_p", "_account_id_event_id_webhook_id_idx"}},
+		{"what was attempted", a.plan(attemptedCandidatesSQL, account, newest, newest, oldest, 51, hook), []string{"attempts_p", "_pkey"}},
+		{"an event's deliveries", a.plan(eventCandidatesSQL, account, newest, newest, oldest, 51, events[0], nil), []string{"events_p", "webhooks_pkey"}},
+		{
+			"states", a.plan(deliveryStatesSQL, events, pairs, events[50], events[0], account, false, none, none, none),
+			[]string{"events_p", "attempts_p", "_pkey", "retries_pkey"},
+		},
+		{"a webhook's attempts", a.plan(listAttemptsSQL, account, hook, newest, newest, 51), []string{"attempts_p", "_pkey"}},
+		{"an event's attempts", a.plan(listEventAttemptsSQL, account, events[0], newest, 51), []string{"attempts_p", "_pkey"}},
+		{"errors", a.plan(listErrorsSQL, account, newest, 51), []string{"attempts_p", "_account_id_id_idx"}},
+	} {
+		for _, table := range []string{partitionName("events", a.noon), partitionName("attempts", a.noon), "retries", "webhooks"} {
+			if strings.Contains(c.plan, "Seq Scan on "+table+" ") {
+				t.Errorf("%s: all of %s is read:\n%s", c.name, table, c.plan)
+			}
+		}
+		for _, index := range c.want {
+			if !strings.Contains(c.plan, index) {
+				t.Errorf("%s: %s is not used:\n%s", c.name, index, c.plan)
+			}
+		}
+	}
+	plan := a.plan(deliveryStatesSQL, events, pairs, events[50], events[0], account, false, none, none, none)
+	if !strings.Contains(plan, partitionName("attempts", a.noon)) || strings.Contains(plan, partitionName("attempts", a.noon.Add(24*time.Hour))) {
+		t.Errorf("states: not only the events' own partition is looked at:\n%s", plan)
 	}
 }
