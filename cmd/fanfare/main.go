@@ -62,7 +62,7 @@ func dev() *cobra.Command {
 	c.Flags().BoolVar(&o.DenyLoopback, "deny-loopback", false, "apply production's rule: no webhook may point to this machine")
 	c.Flags().TextVar(&level, "log-level", &level, "debug, info, warn or error")
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		log := slog.New(slog.NewTextHandler(c.ErrOrStderr(), &slog.HandlerOptions{Level: &level}))
+		log := logTo(slog.NewTextHandler(c.ErrOrStderr(), &slog.HandlerOptions{Level: &level}))
 		return app.Dev(c.Context(), o, log, c.OutOrStdout())
 	}
 	return c
@@ -78,7 +78,7 @@ func serve() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			log := slog.New(slog.NewJSONHandler(c.ErrOrStderr(), &slog.HandlerOptions{Level: config.Level()}))
+			log := logTo(slog.NewJSONHandler(c.ErrOrStderr(), &slog.HandlerOptions{Level: config.Level()}))
 			a, err := app.Start(c.Context(), config, log)
 			if err != nil {
 				return err
@@ -100,6 +100,14 @@ func serve() *cobra.Command {
 	table.Flush()
 	c.Long = help.String()
 	return c
+}
+
+// logTo makes the process's log. What libraries print (net/http: bytes of a receiver) is worth a debug line.
+func logTo(h slog.Handler) *slog.Logger {
+	log := slog.New(h)
+	slog.SetLogLoggerLevel(slog.LevelDebug)
+	slog.SetDefault(log)
+	return log
 }
 
 func loadConfig() (*app.Config, error) {

@@ -58,7 +58,7 @@ type node struct {
 	args []string
 	cred app.Credentials
 	cmd  *exec.Cmd
-	out  *bytes.Buffer // of the current process
+	out  string        // the file that the current process prints to
 	done chan struct{} // closed when it has ended
 	err  error         // how it ended; read after done
 }
@@ -81,10 +81,15 @@ func dev(t *testing.T, args ...string) *node {
 
 func (n *node) start() {
 	n.Helper()
-	n.out = &bytes.Buffer{}
+	out, err := os.CreateTemp(n.TempDir(), "out-")
+	if err != nil {
+		n.Fatal(err)
+	}
+	defer out.Close()
+	n.out = out.Name()
 	args := append([]string{"dev", "--data", n.dir, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"}, n.args...)
 	cmd := exec.Command(binary, args...)
-	cmd.Stdout, cmd.Stderr = n.out, n.out
+	cmd.Stdout, cmd.Stderr = out, out
 	if err := cmd.Start(); err != nil {
 		n.Fatal(err)
 	}
@@ -94,7 +99,7 @@ func (n *node) start() {
 	n.until("the node answers", func() bool {
 		select {
 		case <-done:
-			n.Fatalf("the node ended: %v\n%s", n.err, n.out)
+			n.Fatalf("the node ended: %v\n%s", n.err, n.printed())
 		default:
 		}
 		text, err := os.ReadFile(filepath.Join(n.dir, "credentials.json"))
@@ -111,6 +116,15 @@ func (n *node) start() {
 	})
 }
 
+// printed is what the current process has printed.
+func (n *node) printed() string {
+	text, err := os.ReadFile(n.out)
+	if err != nil {
+		n.Fatal(err)
+	}
+	return string(text)
+}
+
 // stop ends the node as a deploy does.
 func (n *node) stop() {
 	n.Helper()
@@ -119,7 +133,7 @@ func (n *node) stop() {
 	}
 	<-n.done
 	if n.cmd = nil; n.err != nil {
-		n.Fatalf("the node did not stop cleanly: %v\n%s", n.err, n.out)
+		n.Fatalf("the node did not stop cleanly: %v\n%s", n.err, n.printed())
 	}
 }
 
