@@ -179,3 +179,16 @@ func TestDataHasItsSizeAndItsNumber(t *testing.T) {
 		}
 	}
 }
+
+func TestSeqOfReadsNoOtherData(t *testing.T) {
+	l := newLedger(2, 1, 100)
+	const number = "0000000001"
+	for _, data := range []string{
+		"", number, l.prefix + number, number + l.suffix, l.prefix + "1" + l.suffix,
+		l.prefix + "-000000001" + l.suffix, l.prefix + "0000000002" + l.suffix,
+	} {
+		if seq, ok := l.seqOf(data); ok {
+			t.Errorf("%q is event %d", data, seq)
+		}
+	}
+}
