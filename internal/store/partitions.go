@@ -139,13 +139,7 @@ func (s *Store) makePartition(ctx context.Context, table string, from time.Time)
 		if err != nil || there {
 			return err
 		}
-		// The check spares ATTACH its scan; it says what the partition's bounds say, so it goes again.
-		for _, sql := range []string{
-			fmt.Sprintf(`CREATE TABLE %s (LIKE %s INCLUDING ALL)`, name, table),
-			fmt.Sprintf(`ALTER TABLE %s ADD CONSTRAINT bounds CHECK (%s >= '%s' AND %s < '%s')`, name, column, lo, column, hi),
-			fmt.Sprintf(`ALTER TABLE %s ATTACH PARTITION %s FOR VALUES FROM ('%s') TO ('%s')`, table, name, lo, hi),
-			fmt.Sprintf(`ALTER TABLE %s DROP CONSTRAINT bounds`, name),
-		} {
+		for _, sql := range makePartitionSQL(table, name, column, lo, hi) {
 			if _, err := tx.Exec(ctx, sql); err != nil {
 				return err
 			}
@@ -157,6 +151,17 @@ func (s *Store) makePartition(ctx context.Context, table string, from time.Time)
 	}
 	s.log.Debug("partition made", "partition", name)
 	return nil
+}
+
+// makePartitionSQL makes a table and attaches it. The check spares ATTACH its scan; it says what the
+// partition's bounds say, so it goes again.
+func makePartitionSQL(table, name, column string, lo, hi uuid.UUID) []string {
+	return []string{
+		fmt.Sprintf(`CREATE TABLE %s (LIKE %s INCLUDING ALL)`, name, table),
+		fmt.Sprintf(`ALTER TABLE %s ADD CONSTRAINT bounds CHECK (%s >= '%s' AND %s < '%s')`, name, column, lo, column, hi),
+		fmt.Sprintf(`ALTER TABLE %s ATTACH PARTITION %s FOR VALUES FROM ('%s') TO ('%s')`, table, name, lo, hi),
+		fmt.Sprintf(`ALTER TABLE %s DROP CONSTRAINT bounds`, name),
+	}
 }
 
 const endRetriesSQL = `DELETE FROM retries WHERE event_id < $1`

@@ -1,0 +1,198 @@
+package store_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/fanfare-webhooks/fanfare"
+	"github.com/fanfare-webhooks/fanfare/internal/store"
+)
+
+// plan is a node of what EXPLAIN (FORMAT JSON) answers.
+type plan struct {
+	Type     string `json:"Node Type"`
+	Relation string `json:"Relation Name"`
+	Index    string `json:"Index Name"`
+	Cond     string `json:"Index Cond"`
+	Plans    []plan `json:"Plans"`
+}
+
+func (p *plan) walk(visit func(*plan)) {
+	visit(p)
+	for i := range p.Plans {
+		p.Plans[i].walk(visit)
+	}
+}
+
+// loadedLog is a log as large as makes a planner care: two days, a dead endpoint with most retries, and
+// some in the hands of a node.
+func loadedLog(t *testing.T) *logFixture {
+	t.Helper()
+	f := openLog(t)
+	hooks := f.webhooks(t, 300)
+	start := time.Now().UTC().Truncate(day).Add(-12 * time.Hour)
+	for _, sql := range []string{
+		`INSERT INTO accounts (id, name) SELECT gen_random_uuid(), 'a' || i FROM generate_series(1, 20000) i`,
+		`INSERT INTO webhooks (id, account_id, url, event_types, timeout_ms, retry_schedule_ms, max_in_flight)
+			SELECT gen_random_uuid(), $1, 'https://example.com/', '{*}', 1000, '{1000}', 1 FROM generate_series(1, 5000)`,
+		`INSERT INTO events (id, account_id, type, data, webhook_ids, matched)
+			SELECT event_id(($2::bigint + i * 4000) << 16, i), $1, 't', '{}', ARRAY[($3::uuid[])[i % 300 + 1], ($3::uuid[])[(i + 1) % 300 + 1]], 2
+			FROM generate_series(1, 20000) i`,
+		`INSERT INTO attempts (webhook_id, event_id, id, account_id, webhook_version, number, trigger, started_at, duration_us, method, url,
+				status, state, node)
+			SELECT w, id, gen_random_uuid(), account_id, 1, 1, 'first', now(), 1, 'POST', 'https://example.com/', 200, 'delivered', $4
+			FROM events, unnest(webhook_ids) w`,
+		`INSERT INTO retries (webhook_id, event_id, account_id, trigger, number, tries, first_at, due_at, owner)
+			SELECT ($3::uuid[])[CASE WHEN i % 10 = 0 THEN i % 300 + 1 ELSE 1 END], event_id(($2::bigint + i * 4000) << 16, i), $1, 'retry', 1, 1,
+				now(), now() + (i % 2000 - 100) * interval '1 second', CASE WHEN i % 200 = 0 THEN $4::uuid END
+			FROM generate_series(1, 20000) i`,
+		`INSERT INTO idempotency_keys (account_id, key, event_id, request_hash) SELECT account_id, id::text, id, '' FROM events`,
+		`INSERT INTO open_groups (id, owner, first, last) SELECT gen_random_uuid(), $4, id, id FROM events LIMIT 100`,
+	} {
+		args := []any{f.account, start.UnixMilli(), hooks, f.node}
+		for n := range args { // Postgres wants every parameter used
+			if !strings.Contains(sql, fmt.Sprintf("$%d", n+1)) {
+				sql = strings.Replace(sql, "SELECT", fmt.Sprintf("WITH unused%d AS (SELECT $%d::%s) SELECT", n, n+1,
+					[]string{"uuid", "bigint", "uuid[]", "uuid"}[n]), 1)
+			}
+		}
+		f.exec(t, sql, args...)
+	}
+	f.exec(t, `ANALYZE`)
+	return f
+}
+
+// explain plans a statement as the pool that runs it does: for its arguments, or for any.
+func (f *logFixture) explain(t *testing.T, conn *pgx.Conn, sql string, args []any) plan {
+	t.Helper()
+	var out []byte
+	if err := conn.QueryRow(t.Context(), `EXPLAIN (FORMAT JSON) `+sql, args...).Scan(&out); err != nil {
+		t.Fatal(err)
+	}
+	var plans []struct{ Plan plan }
+	if err := json.Unmarshal(out, &plans); err != nil {
+		t.Fatal(err)
+	}
+	return plans[0].Plan
+}
+
+func TestHotStatementsUseTheirIndexes(t *testing.T) {
+	f := loadedLog(t)
+	var (
+		hooks  = get[[]uuid.UUID](t, f, `SELECT array_agg(DISTINCT webhook_id) FROM retries`)
+		events = get[[]uuid.UUID](t, f, `SELECT array_agg(id) FROM (SELECT id FROM events ORDER BY random() LIMIT 50) e`)
+		group  = get[[]uuid.UUID](t, f, `SELECT array_agg(id) FROM (SELECT id FROM events ORDER BY id OFFSET 3000 LIMIT 500) e`)
+		rooms  = make([]int32, len(hooks))
+		many   = len(events)
+		last   = len(group) - 1
+		times  = slices.Repeat([]time.Time{time.Now()}, many)
+		ints   = slices.Repeat([]int32{1}, many)
+		texts  = slices.Repeat([]string{"retry"}, many)
+		of     = slices.Repeat(hooks[:1], many)
+	)
+	for i := range rooms {
+		rooms[i] = 32
+	}
+	cases := map[string]struct {
+		args []any
+		uses []string // indexes, or parts of one's condition
+	}{
+		"accounts of an ingest": {[]any{get[[]uuid.UUID](t, f, `SELECT array_agg(id) FROM (SELECT id FROM accounts LIMIT 20) a`), int64(1)}, []string{"accounts_pkey"}},
+		"claim":                 {[]any{hooks, rooms, f.node}, []string{"retries_due", "due_at <="}},
+		"next due":              {[]any{hooks}, []string{"retries_due"}},
+		"due webhooks":          {nil, []string{"retries_due", "webhook_id > w"}},
+		"backlog":               {nil, []string{"retries_due", "due_at <="}},
+		"events by id":          {[]any{events}, []string{"_id_idx"}},
+		"owed":                  {[]any{group[0], group[last]}, []string{"_id_idx", "attempts_p", "retries_pkey"}},
+		"first answers":         {[]any{of, texts}, []string{"idempotency_keys_pkey"}},
+		"purge keys":            {[]any{events[0], 2000}, []string{"idempotency_keys_event"}},
+		"take groups":           {[]any{f.node, 20}, nil},
+		"free orphans":          {[]any{1000}, []string{"retries_owner"}},
+		"free retries":          {[]any{of, events, f.node}, []string{"retries_"}},
+		"my groups":             {[]any{f.node}, nil},
+		"my retries":            {[]any{f.node}, []string{"retries_owner"}},
+		"lock groups":           {[]any{events, f.node}, nil},
+		"settle":                {[]any{events, f.node}, nil},
+		"new retries":           {[]any{of, events, of, texts, ints, ints, times, times, of, f.node}, nil},
+		"retries that go back":  {[]any{of, events, texts, ints, ints, times, times, ints, f.node}, []string{"retries_"}},
+		"retries that end":      {[]any{of, events, f.node}, []string{"retries_"}},
+	}
+	large := get[[]string](t, f, `SELECT array_agg(relname::text) FROM pg_class WHERE relkind = 'r' AND relpages > 20`)
+	for _, table := range []string{"accounts", "retries", "idempotency_keys"} {
+		if !slices.Contains(large, table) {
+			t.Fatalf("%s is not large enough to show anything", table)
+		}
+	}
+	conn := f.connect(t)
+	for name, sql := range store.HotStatements {
+		c, known := cases[name]
+		if !known {
+			t.Errorf("%s is planned by no case", name)
+			continue
+		}
+		delete(cases, name)
+		for _, mode := range []string{"force_custom_plan", "force_generic_plan"} {
+			if mode == "force_generic_plan" && !slices.Contains(store.GenericPlans, name) {
+				continue
+			}
+			t.Run(name+", "+mode, func(t *testing.T) {
+				must(conn.Exec(t.Context(), `SET plan_cache_mode = `+mode))(t)
+				p := f.explain(t, conn, sql, c.args)
+				var found []string
+				p.walk(func(n *plan) {
+					found = append(found, n.Index+" "+n.Cond)
+					if n.Type == "Seq Scan" && slices.Contains(large, n.Relation) {
+						t.Errorf("scans all of %s", n.Relation)
+					}
+				})
+				for _, want := range c.uses {
+					if !slices.ContainsFunc(found, func(s string) bool { return strings.Contains(s, want) }) {
+						t.Errorf("does not use %s, but %q", want, found)
+					}
+				}
+			})
+		}
+	}
+	for name := range maps.Keys(cases) {
+		t.Errorf("no statement is called %q", name)
+	}
+}
+
+// A day that is not asked for is not even opened: a log of years answers as fast as one of a day.
+func TestLookupsByIDOpenOneDay(t *testing.T) {
+	f := loadedLog(t)
+	conn := f.connect(t)
+	must(conn.Exec(t.Context(), `SET plan_cache_mode = force_custom_plan`))(t)
+	event := get[uuid.UUID](t, f, `SELECT max(id::text)::uuid FROM events WHERE id < $1`,
+		fanfare.EventID(fanfare.PositionAt(time.Now().UTC().Truncate(day)), 0))
+	for name, args := range map[string][]any{
+		"events by id": {[]uuid.UUID{event}},
+		"owed":         {event, event},
+	} {
+		opened := make(map[string]bool)
+		p := f.explain(t, conn, store.HotStatements[name], args)
+		p.walk(func(n *plan) {
+			if table, _, ok := strings.Cut(n.Relation, "_p2"); ok {
+				opened[table+" "+n.Relation] = true
+			}
+		})
+		perTable := make(map[string]int)
+		for key := range opened {
+			table, _, _ := strings.Cut(key, " ")
+			if perTable[table]++; perTable[table] > 1 {
+				t.Errorf("%s opens several days of %s: %v", name, table, opened)
+			}
+		}
+		if len(opened) == 0 {
+			t.Errorf("%s opens no day", name)
+		}
+	}
+}
