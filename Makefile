@@ -32,7 +32,7 @@ test: ## test everything with the race detector, on a real Postgres (PKG=./retry
 		echo "  macOS            xcode-select --install" >&2; \
 		exit 1; }
 	@tools/postgres.sh
-	@CGO_ENABLED=1 $(TOOL) gotestsum --format pkgname -- -race -shuffle=on -count=1 $(ARGS) $(PKG)
+	@CGO_ENABLED=1 $(TOOL) gotestsum --format pkgname --format-hide-empty-pkg -- -race -shuffle=on -count=1 $(ARGS) $(PKG)
 
 check: format vet staticcheck generated modules ## everything that can be said about the code without running it
 	@echo "check: good"

@@ -55,3 +55,20 @@ func TestNodesGetTheTimeToStop(t *testing.T) {
 		}
 	}
 }
+
+var variable = regexp.MustCompile(`\bFANFARE_\w+`)
+
+func TestFilesSetVariablesThatANodeReads(t *testing.T) {
+	variables := app.Variables()
+	for _, file := range []string{"compose.yaml", "Containerfile", "fanfare.service", "fanfare.env.example"} {
+		names := variable.FindAllString(read(t, file), -1)
+		if names == nil {
+			t.Errorf("%s names no variable: it is not read as it is written", file)
+		}
+		for _, name := range names {
+			if !slices.ContainsFunc(variables, func(v app.Variable) bool { return v.Name == name }) {
+				t.Errorf("%s names %s, which no node reads", file, name)
+			}
+		}
+	}
+}
