@@ -17,7 +17,11 @@ import (
 	"github.com/pressly/goose/v3/lock"
 )
 
-//go:embed *.sql
+//go:generate go test -run TestTheCheckedInSchemaIsTheMigrated -update .
+
+// The dump of the schema, schema.sql, is for review and not among them.
+//
+//go:embed [0-9]*.sql
 var files embed.FS
 
 // ErrPending says that the database's schema is older than this binary.
