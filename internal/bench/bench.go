@@ -66,7 +66,7 @@ func (c *Config) Check() error {
 	fault(c.Webhooks < 1 || c.Webhooks > 1000, "webhooks: 1 to 1000")
 	fault(c.Size < minSize || c.Size > maxSize, fmt.Sprintf("size: %d to %d bytes", minSize, maxSize))
 	fault(c.Rate < 0 || c.Rate > 100_000, "rate: up to 100000 events a second")
-	fault(c.Rate == 0 && (c.Publishers < 1 || c.Publishers > 10_000), "publishers: 1 to 10000")
+	fault(c.Rate == 0 && (c.Publishers < 1 || c.Publishers > 10_000), "publishers: 1 to 10000, or a rate above 0")
 	fault(c.Warmup < 0 || c.Raw < 0 || c.Duration <= 0 || c.Warmup+c.Duration+c.Raw > time.Hour, "times: not negative, an hour in all")
 	fault(c.due()*c.Webhooks > maxDeliveries, fmt.Sprintf("rate, duration and webhooks: %d deliveries at most", maxDeliveries))
 	return errors.Join(faults...)
@@ -110,7 +110,7 @@ func Run(ctx context.Context, c Config) (r *Report, err error) {
 			return nil, err
 		}
 	}
-	in.close() // nobody writes to the ledger any more
+	in.close() // what comes from here on does not count
 	l.report(r, c.Warmup, end)
 	return r, nil
 }
