@@ -45,6 +45,7 @@ build: ## build bin/fanfare
 	CGO_ENABLED=0 go build -trimpath $(BUILDVCS) -ldflags '$(LDFLAGS)' -o bin/fanfare ./cmd/fanfare
 
 generate: ## make the generated files anew
+	@tools/postgres.sh
 	go generate ./...
 
 # What follows are the parts of check.
@@ -64,6 +65,7 @@ staticcheck:
 
 # Whatever generating changes was not current.
 generated:
+	@tools/postgres.sh
 	@state=$$(mktemp -d) && trap 'rm -rf "$$state"' EXIT && \
 	$(SOURCES) -exec cksum {} + | sort -k 3 >"$$state/before" && \
 	go generate ./... && \
