@@ -26,7 +26,7 @@ func newMetrics(reg prometheus.Registerer, polledAt func() time.Time) *metrics {
 			Name: "fanfare_registry_webhooks", Help: "Webhooks in memory.",
 		}),
 		unreadable: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "fanfare_registry_unreadable_webhooks", Help: "Webhooks whose secret none of the encryption keys opens.",
+			Name: "fanfare_registry_unreadable_webhooks", Help: "Webhooks a secret of which none of the encryption keys opens.",
 		}),
 		listening: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "fanfare_registry_listening", Help: "1 while Postgres tells of changes, 0 while they are only asked for.",

@@ -50,7 +50,7 @@ type Registry struct {
 	turns  *turns
 	mark   store.RegistryMark // of current
 	away   bool               // Postgres did not answer the last poll
-	warned map[uuid.UUID]bool // webhooks that were logged as unreadable
+	warned map[uuid.UUID]bool // webhooks that the log was told of
 }
 
 // New makes a registry that knows nothing; see [Registry.Load].
@@ -216,10 +216,10 @@ func (r *Registry) publish(u *update, mark store.RegistryMark, kind string, bega
 	r.metrics.seconds.Observe(time.Since(began).Seconds())
 }
 
-// unreadable tells the log, once, of a webhook that cannot be signed for.
+// unreadable tells the log, once, of a webhook with a secret that is closed to us.
 func (r *Registry) unreadable(webhook uuid.UUID, err error) {
 	if !r.warned[webhook] {
 		r.warned[webhook] = true
-		r.log.Error("registry: a webhook's secret cannot be read; nothing is sent to it", "webhook_id", webhook, "error", err)
+		r.log.Error("registry: a webhook's secret cannot be opened", "webhook_id", webhook, "error", err)
 	}
 }

@@ -530,10 +530,29 @@ func TestAWebhookWhoseSecretDoesNotOpenIsKeptAndReported(t *testing.T) {
 	if n := value(r.metrics.unreadable); n != 1 {
 		t.Errorf("the metric counts %v", n)
 	}
-	b.must(b.store.RotateWebhookSecret(t.Context(), account, closed.ID, b.sealed(account, closed.ID, signature.GenerateSecret()), 0, nil))
+	next := signature.GenerateSecret()
+	b.must(b.store.RotateWebhookSecret(t.Context(), account, closed.ID, b.sealed(account, closed.ID, next), time.Hour, nil))
+	b.must(r.CatchUp(t.Context()))
+	if diff := cmp.Diff([]string{next.Text()}, texts(r.Snapshot().Webhook(closed.ID).Secrets(time.Now()))); diff != "" {
+		t.Errorf("after a rotation, beside the one that does not open: %s", diff)
+	}
+	b.must(b.store.RotateWebhookSecret(t.Context(), account, closed.ID, b.sealed(account, closed.ID, next), 0, nil))
 	b.must(r.CatchUp(t.Context()))
 	if n := value(r.metrics.unreadable); n != 0 || len(r.Snapshot().Webhook(closed.ID).Secrets(time.Now())) != 1 {
-		t.Errorf("after a rotation the metric counts %v", n)
+		t.Errorf("after the end of the old secret the metric counts %v", n)
+	}
+}
+
+func TestOlderSecretsDoNotStandInForOneThatDoesNotOpen(t *testing.T) {
+	b := newBed(t)
+	account := b.account(uuid.Nil)
+	w := b.webhook(account, signature.GenerateSecret(), "*")
+	keyring := b.keyring
+	b.keyring = testKeyring(t, "other")
+	b.must(b.store.RotateWebhookSecret(t.Context(), account, w.ID, b.sealed(account, w.ID, signature.GenerateSecret()), time.Hour, nil))
+	b.keyring = keyring
+	if n := len(b.loaded().Snapshot().Webhook(w.ID).Secrets(time.Now())); n != 0 {
+		t.Errorf("%d secrets sign", n)
 	}
 }
 

@@ -14,7 +14,7 @@ type Snapshot struct {
 	keys       shards[[32]byte, *fanfare.Key]
 	keysOf     shards[uuid.UUID, [][32]byte] // by owner; nil: the platform
 	types      map[string]bool               // name → archived
-	unreadable int                           // webhooks without secrets
+	unreadable int                           // webhooks a secret of which does not open
 }
 
 // account is one node of the tree. It never changes.

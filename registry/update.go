@@ -117,14 +117,16 @@ func (u *update) Webhook(w fanfare.Webhook) {
 // Secret implements [store.RegistrySink].
 func (u *update) Secret(s store.RegistrySecret) {
 	w, ok := u.webhooks.get(s.WebhookID)
-	if !ok || w.unreadable {
-		return
+	if !ok || w.unreadable && len(w.secrets) == 0 {
+		return // older ones do not stand in for the current one
 	}
 	key, err := u.keyring.Open(seal.Place{Account: w.AccountID, Object: w.ID, Column: secretColumn}, s.Sealed)
 	if err != nil {
-		w.unreadableSecret()
-		u.unreadable++
-		u.closed(w.ID, err)
+		if !w.unreadable {
+			w.unreadable = true
+			u.unreadable++
+			u.closed(w.ID, err)
+		}
 		return
 	}
 	w.addSecret(signature.SecretFromBytes(key), s.ExpiresAt)

@@ -12,17 +12,17 @@ import (
 // Metadata are not held in memory.
 type Webhook struct {
 	fanfare.Webhook
-	secrets []signature.Secret // newest first
-	expires []time.Time        // when each of secrets does, zero for never, none after the one before it; nil: never
-	// A secret of it could not be opened, by our own fault. Then it has none.
-	unreadable bool
+	secrets    []signature.Secret // newest first
+	expires    []time.Time        // when each of secrets does, zero for never, none after the one before it; nil: never
+	unreadable bool               // a secret of it does not open, by our own fault
 }
 
 // Enabled says whether anything may be sent.
 func (w *Webhook) Enabled() bool { return w.Disabled == nil }
 
 // Secrets are what signs at now, newest first. They are not to be written to. If there are none, the
-// key that sealed them is missing here: nothing can be sent, and that is not the receiver's fault.
+// current one cannot be opened with the keys that are here: nothing can be sent, and that is not the
+// receiver's fault.
 func (w *Webhook) Secrets(now time.Time) []signature.Secret {
 	valid := len(w.secrets)
 	for valid > 0 && w.expires != nil && !w.expires[valid-1].IsZero() && !w.expires[valid-1].After(now) {
@@ -44,10 +44,4 @@ func (w *Webhook) addSecret(s signature.Secret, expires time.Time) {
 		w.expires = append(w.expires, expires)
 	}
 	w.secrets = append(slices.Clip(w.secrets), s)
-}
-
-// unreadableSecret takes all secrets away: a signature by only some of them would be taken for a wrong
-// one by a receiver that knows the others.
-func (w *Webhook) unreadableSecret() {
-	w.secrets, w.expires, w.unreadable = nil, nil, true
 }

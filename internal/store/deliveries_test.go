@@ -456,7 +456,7 @@ FROM (SELECT id, row_number() OVER (ORDER BY id DESC) n FROM events) e WHERE n <
 		{"an event's deliveries", a.plan(eventCandidatesSQL, account, newest, newest, oldest, 51, events[0], nil), []string{"events_p", "webhooks_pkey"}},
 		{
 			"states", a.plan(deliveryStatesSQL, events, pairs, events[50], events[0], account, false, none, none, none),
-			[]string{"events_p", "attempts_p", "_pkey", "retries_pkey"},
+			[]string{"events_p", "id = p.event_id", "attempts_p", "_pkey", "event_id = p.event_id", "retries_pkey"},
 		},
 		{"a webhook's attempts", a.plan(listAttemptsSQL, account, hook, newest, newest, 51), []string{"attempts_p", "_pkey"}},
 		{"an event's attempts", a.plan(listEventAttemptsSQL, account, events[0], newest, 51), []string{"attempts_p", "_pkey"}},

@@ -57,7 +57,6 @@ type RegistrySink interface {
 // Changed names what changed between two states. What is named and does not come to the sink after it is
 // gone.
 type Changed struct {
-	Count      int
 	Accounts   []uuid.UUID
 	EventTypes []string
 	KeyOwners  []uuid.UUID // all keys of these accounts come anew; nil: the platform
@@ -167,7 +166,7 @@ func (s *Store) readRegistry(ctx context.Context, read func(pgx.Tx) error) error
 // and so is every version between it and now.
 func readChanged(ctx context.Context, tx pgx.Tx, since, now RegistryMark) (c Changed, ok bool, err error) {
 	rows, err := tx.Query(ctx, `
-SELECT version, kind, account_id, object_id, name, at FROM registry_changes WHERE version >= $1 ORDER BY version`, since.Version)
+SELECT version, kind, account_id, object_id, name, at FROM registry_changes WHERE version >= $1`, since.Version)
 	if err != nil {
 		return c, false, err
 	}
@@ -178,20 +177,18 @@ SELECT version, kind, account_id, object_id, name, at FROM registry_changes WHER
 		object  *uuid.UUID
 		name    *string
 		at      time.Time
-		next    = since.Version
-		known   = now.Version >= since.Version // else it went back
+		missing = now.Version - since.Version + 1 // rows from since to now; none if the database went back
+		known   = now.Version >= since.Version
 	)
 	if since.Version == 0 { // the state before the first change is no row
-		next++
+		missing--
 	}
 	_, err = pgx.ForEachRow(rows, []any{&version, &kind, &account, &object, &name, &at}, func() error {
-		known = known && version == next
-		next++
+		missing--
 		if version == since.Version {
 			known = known && at.Equal(since.At)
 			return nil
 		}
-		c.Count++
 		switch kind {
 		case ChangeAccount:
 			c.Accounts = append(c.Accounts, account)
@@ -210,7 +207,7 @@ SELECT version, kind, account_id, object_id, name, at FROM registry_changes WHER
 	}
 	slices.Sort(c.EventTypes)
 	c.EventTypes = slices.Compact(c.EventTypes)
-	return c, err == nil && known && next == now.Version+1, err
+	return c, err == nil && known && missing == 0, err
 }
 
 // read gives a sink everything, or what changed.
@@ -279,7 +276,7 @@ func scanRegistryKey(row pgx.Row, k *RegistryKey) error {
 
 func scanRegistrySecret(row pgx.Row, s *RegistrySecret) error {
 	var expires *time.Time
-	err := row.Scan(&s.WebhookID, &s.ID, &s.Sealed, &s.CreatedAt, &expires)
+	err := row.Scan((*[16]byte)(&s.WebhookID), (*[16]byte)(&s.ID), &s.Sealed, &s.CreatedAt, &expires)
 	s.ExpiresAt = deref(expires)
 	return err
 }

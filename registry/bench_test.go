@@ -1,0 +1,90 @@
+package registry
+
+import (
+	"encoding/binary"
+	"fmt"
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/fanfare-webhooks/fanfare"
+	"github.com/fanfare-webhooks/fanfare/internal/store"
+)
+
+// benchID makes ids whose last bytes are as good as random, like those of real ones.
+func benchID(kind byte, n int) (id uuid.UUID) {
+	id[0], id[6], id[8] = kind, 0x70, 0x80
+	binary.BigEndian.PutUint32(id[2:], uint32(n))
+	binary.BigEndian.PutUint32(id[12:], uint32(n)*2654435761)
+	return id
+}
+
+func benchWebhook(n, accounts, version int) fanfare.Webhook {
+	return fanfare.Webhook{
+		ID: benchID(2, n), AccountID: benchID(1, n%accounts), Version: int64(version), URL: fmt.Sprintf("https://example.com/hooks/%d", n),
+		EventTypes: []string{fmt.Sprintf("call.%d", n%50), "invoice.*"}, RetrySchedule: []time.Duration{time.Minute, time.Hour},
+	}
+}
+
+// benchSnapshot has accounts in a tree of three levels, and webhooks spread over them.
+func benchSnapshot(accounts, webhooks int) *Snapshot {
+	u := newUpdate(new(Snapshot), nil, noSecrets)
+	for i := range accounts {
+		a := store.RegistryAccount{ID: benchID(1, i)}
+		if i > 0 {
+			a.ParentID = benchID(1, i%min(i, 100))
+			if i < 100 {
+				a.ParentID = benchID(1, 0)
+			}
+		}
+		u.Account(a)
+	}
+	for i := range webhooks {
+		u.Webhook(benchWebhook(i, accounts, 1))
+	}
+	return u.done(1)
+}
+
+func BenchmarkMatch(b *testing.B) {
+	const accounts = 10_000
+	s := benchSnapshot(accounts, 100_000)
+	var dst []*Webhook
+	i := 0
+	for b.Loop() {
+		dst = s.Match(dst[:0], benchID(1, i%accounts), "call.7")
+		i++
+	}
+}
+
+func BenchmarkUpdate(b *testing.B) {
+	const accounts, webhooks = 10_000, 100_000
+	s := benchSnapshot(accounts, webhooks)
+	i := 0
+	for b.Loop() {
+		w := benchWebhook(i%webhooks, accounts, i)
+		u := newUpdate(s, nil, noSecrets)
+		u.Changed(store.Changed{Webhooks: []uuid.UUID{w.ID}})
+		u.Webhook(w)
+		s = u.done(int64(i))
+		i++
+	}
+}
+
+// BenchmarkMemory reports what a webhook takes, without its secret.
+func BenchmarkMemory(b *testing.B) {
+	const webhooks = 100_000
+	heap := func() uint64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	for b.Loop() {
+		before := heap()
+		s := benchSnapshot(webhooks/10, webhooks)
+		b.ReportMetric(float64(heap()-before)/webhooks, "B/webhook")
+		runtime.KeepAlive(s)
+	}
+}
