@@ -1,6 +1,7 @@
 package app
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -14,8 +15,6 @@ import (
 	"github.com/fanfare-webhooks/fanfare/dispatcher"
 	"github.com/fanfare-webhooks/fanfare/internal/store"
 	"github.com/fanfare-webhooks/fanfare/registry"
-
-	"context"
 )
 
 // maxRegistryAge is how old a ready node's registry may be.
