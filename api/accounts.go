@@ -39,7 +39,10 @@ func (e *accountEdit) fields(create bool) []field {
 			e.parent.UUID, e.parent.Valid = v.id()
 		}},
 		{name: "metadata", take: func(v value) { e.metadata = v.metadata() }},
-		{name: "id"}, {name: "version"}, {name: "created_at"}, {name: "updated_at"},
+		{name: "id"},
+		{name: "version"},
+		{name: "created_at"},
+		{name: "updated_at"},
 	}
 }
 

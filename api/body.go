@@ -48,7 +48,7 @@ func readBody(r *http.Request, limit int) ([]byte, error) {
 		if len(body) == cap(body) {
 			grown := 4 * cap(body)
 			if r.ContentLength > 0 {
-				grown = min(grown, int(r.ContentLength)+1)
+				grown = min(max(grown, maxPublishBody), int(r.ContentLength)+1)
 			}
 			body = append(make([]byte, 0, min(grown, limit+1)), body...)
 		}

@@ -2,6 +2,7 @@ package api
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
@@ -76,7 +77,9 @@ func (c *call) replyPlace() seal.Place {
 
 // first looks for the answer that was given before under the call's key.
 func (s *Server) first(c *call) (a answer, found bool, err error) {
-	reply, err := s.store.Reply(c.r.Context(), c.replyAccount(), c.onceKey)
+	ctx, cancel := context.WithTimeout(c.r.Context(), callTimeout) // a patient route has no bound of its own
+	defer cancel()
+	reply, err := s.store.Reply(ctx, c.replyAccount(), c.onceKey)
 	if errors.Is(err, store.ErrNotFound) {
 		return answer{}, false, nil
 	}
@@ -141,7 +144,9 @@ func (s *Server) keep(c *call, a answer) (answer, error) {
 	if c.onceKey == "" {
 		return a, nil
 	}
+	ctx, cancel := context.WithTimeout(c.r.Context(), callTimeout)
+	defer cancel()
 	reply := store.Reply{Hash: c.requestHash(), Status: a.status, Sealed: s.sealAnswer(c, a)}
-	err := s.store.SaveReply(c.r.Context(), c.replyAccount(), c.onceKey, reply)
+	err := s.store.SaveReply(ctx, c.replyAccount(), c.onceKey, reply)
 	return s.done(c, err, func() answer { return a })
 }

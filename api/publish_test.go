@@ -138,8 +138,18 @@ func TestWhatIsTooLargeIsRefused(t *testing.T) {
 	w.call("POST", "/v1/accounts/me/events", key, event(256<<10+1)).want(413)
 	w.call("POST", "/v1/accounts/me/events", key, `{"type":"t","data":{}}`+strings.Repeat(" ", 512<<10)).want(413)
 
+	// What is announced as too large is not read at all.
+	r := httptest.NewRequest("POST", "/v1/accounts/me/events", errReader{t})
+	r.ContentLength = 512<<10 + 1
+	r.Header.Set("Content-Type", "application/json")
+	r.Header.Set("Authorization", "Bearer "+key)
+	out := httptest.NewRecorder()
+	if w.server.ServeHTTP(out, r); out.Code != 413 {
+		t.Errorf("announced as too large: %d", out.Code)
+	}
+
 	// Without an announced length it is found while reading.
-	r := httptest.NewRequest("POST", "/v1/accounts/me/events", bytes.NewReader(bytes.Repeat([]byte(" "), 512<<10+1)))
+	r = httptest.NewRequest("POST", "/v1/accounts/me/events", bytes.NewReader(bytes.Repeat([]byte(" "), 512<<10+1)))
 	r.ContentLength = -1
 	r.Header.Set("Content-Type", "application/json")
 	r.Header.Set("Authorization", "Bearer "+key)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"net/http"
 	"runtime/debug"
@@ -46,13 +47,17 @@ func (s *Server) routes() []route {
 	)
 	all := []route{
 		{method: "POST", path: account + "/events", scope: fanfare.ScopePublish, patient: true, handle: (*Server).publish},
-		{method: "GET", path: account + "/events", scope: fanfare.ScopeRead, handle: (*Server).listEvents,
-			params: append([]string{"event_type", "since", "until", "data"}, page...)},
+		{
+			method: "GET", path: account + "/events", scope: fanfare.ScopeRead, handle: (*Server).listEvents,
+			params: append([]string{"event_type", "since", "until", "data"}, page...),
+		},
 		{method: "POST", path: "/v1/events/batch", scope: fanfare.ScopePublish, patient: true, handle: (*Server).publishBatch},
 
 		{method: "GET", path: event, scope: fanfare.ScopeRead, handle: (*Server).getEvent},
-		{method: "GET", path: event + "/deliveries", scope: fanfare.ScopeRead, handle: (*Server).listEventDeliveries,
-			params: append([]string{"state"}, page...)},
+		{
+			method: "GET", path: event + "/deliveries", scope: fanfare.ScopeRead, handle: (*Server).listEventDeliveries,
+			params: append([]string{"state"}, page...),
+		},
 		{method: "GET", path: event + "/attempts", scope: fanfare.ScopeRead, handle: (*Server).listEventAttempts, params: page},
 
 		{method: "POST", path: account + "/webhooks", scope: fanfare.ScopeWrite, body: maxBody, once: true, handle: (*Server).createWebhook},
@@ -65,12 +70,16 @@ func (s *Server) routes() []route {
 		{method: "POST", path: webhook + "/test", scope: fanfare.ScopeWrite, body: maxBody, once: true, patient: true, handle: (*Server).testWebhook},
 		{method: "GET", path: webhook + "/secrets", scope: fanfare.ScopeSecrets, handle: (*Server).listSecrets},
 		{method: "POST", path: webhook + "/secrets/rotate", scope: fanfare.ScopeWrite, body: maxBody, once: true, handle: (*Server).rotateSecret},
-		{method: "GET", path: webhook + "/deliveries", scope: fanfare.ScopeRead, handle: (*Server).listWebhookDeliveries,
-			params: append([]string{"state", "event_type", "since", "until"}, page...)},
+		{
+			method: "GET", path: webhook + "/deliveries", scope: fanfare.ScopeRead, handle: (*Server).listWebhookDeliveries,
+			params: append([]string{"state", "event_type", "since", "until"}, page...),
+		},
 		{method: "GET", path: webhook + "/attempts", scope: fanfare.ScopeRead, handle: (*Server).listWebhookAttempts, params: page},
 
-		{method: "GET", path: account + "/deliveries", scope: fanfare.ScopeRead, handle: (*Server).listDeliveries,
-			params: append([]string{"state", "event_type", "since", "until"}, page...)},
+		{
+			method: "GET", path: account + "/deliveries", scope: fanfare.ScopeRead, handle: (*Server).listDeliveries,
+			params: append([]string{"state", "event_type", "since", "until"}, page...),
+		},
 		{method: "GET", path: account + "/errors", scope: fanfare.ScopeRead, handle: (*Server).listErrors, params: page},
 
 		{method: "GET", path: "/v1/event-types", handle: (*Server).listEventTypes, params: page},
@@ -173,7 +182,7 @@ func (e *endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h["X-Content-Type-Options"] = noSniff
 	status := e.serve(w, r, id)
 	e.s.metrics.seen(e.path, r.Method, status, time.Since(start))
-	if e.s.log.Enabled(r.Context(), -4) {
+	if e.s.log.Enabled(r.Context(), slog.LevelDebug) {
 		e.s.log.Debug("request", "id", id, "method", r.Method, "route", e.path, "status", status, "took", time.Since(start))
 	}
 }
@@ -219,8 +228,8 @@ func (e *endpoint) serve(w http.ResponseWriter, r *http.Request, id string) (sta
 		p := problemOf(err)
 		if p == errInternal && !errors.Is(err, p) {
 			e.s.log.Error("a call failed", "id", id, "route", e.path, "error", err)
-		} else if p == errUnavailable {
-			e.s.log.Warn("a call could not be served", "id", id, "route", e.path, "error", err)
+		} else if p == errUnavailable { // whoever noticed that Postgres is away says so once, not once a call
+			e.s.log.Debug("a call could not be served", "id", id, "route", e.path, "error", err)
 		}
 		return tell(p)
 	}

@@ -158,55 +158,30 @@ type members struct {
 
 // next gives the next member: its name with the quotes, and its value.
 func (m *members) next() (name, value []byte, ok bool) {
-	b := m.b
-	i := m.i
-	fail := func(err error) ([]byte, []byte, bool) {
-		m.i, m.err = i, err
+	var end int
+	if m.i, ok, m.err = step(m.b, m.i, '}', m.depth, m.started); !ok {
 		return nil, nil, false
 	}
-	if !m.started {
-		m.started = true
-		if m.depth == 0 {
-			return fail(errDepth)
-		}
-		i = skipSpace(b, i+1)
-		if i < len(b) && b[i] == '}' {
-			m.i = i + 1
-			return nil, nil, false
-		}
-	} else {
-		i = skipSpace(b, i)
-		if i >= len(b) {
-			return fail(errSyntax)
-		}
-		if b[i] == '}' {
-			m.i = i + 1
-			return nil, nil, false
-		}
-		if b[i] != ',' {
-			return fail(errSyntax)
-		}
-		i = skipSpace(b, i+1)
+	m.started = true
+	b := m.b
+	if m.i == len(b) || b[m.i] != '"' {
+		m.err = errSyntax
+		return nil, nil, false
 	}
-	if i >= len(b) || b[i] != '"' {
-		return fail(errSyntax)
+	if end, m.err = skipString(b, m.i); m.err != nil {
+		return nil, nil, false
 	}
-	end, err := skipString(b, i)
-	if err != nil {
-		return fail(err)
+	name = b[m.i:end:end]
+	if m.i = skipSpace(b, end); m.i == len(b) || b[m.i] != ':' {
+		m.err = errSyntax
+		return nil, nil, false
 	}
-	name = b[i:end]
-	i = skipSpace(b, end)
-	if i >= len(b) || b[i] != ':' {
-		return fail(errSyntax)
-	}
-	i = skipSpace(b, i+1)
-	end, err = skipValue(b, i, m.depth-1)
-	if err != nil {
+	m.i = skipSpace(b, m.i+1)
+	if end, m.err = skipValue(b, m.i, m.depth-1); m.err != nil {
 		m.failed = name
-		return fail(err)
+		return nil, nil, false
 	}
-	value = b[i:end:end]
+	value = b[m.i:end:end]
 	m.i = end
 	return name, value, true
 }
@@ -221,43 +196,42 @@ type elements struct {
 }
 
 func (e *elements) next() (value []byte, ok bool) {
-	b := e.b
-	i := e.i
-	fail := func(err error) ([]byte, bool) {
-		e.i, e.err = i, err
+	var end int
+	if e.i, ok, e.err = step(e.b, e.i, ']', e.depth, e.started); !ok {
 		return nil, false
 	}
-	if !e.started {
-		e.started = true
-		if e.depth == 0 {
-			return fail(errDepth)
-		}
-		i = skipSpace(b, i+1)
-		if i < len(b) && b[i] == ']' {
-			e.i = i + 1
-			return nil, false
-		}
-	} else {
-		i = skipSpace(b, i)
-		if i >= len(b) {
-			return fail(errSyntax)
-		}
-		if b[i] == ']' {
-			e.i = i + 1
-			return nil, false
-		}
-		if b[i] != ',' {
-			return fail(errSyntax)
-		}
-		i = skipSpace(b, i+1)
+	e.started = true
+	if end, e.err = skipValue(e.b, e.i, e.depth-1); e.err != nil {
+		return nil, false
 	}
-	end, err := skipValue(b, i, e.depth-1)
-	if err != nil {
-		return fail(err)
-	}
-	value = b[i:end:end]
+	value = e.b[e.i:end:end]
 	e.i = end
 	return value, true
+}
+
+// step goes from the beginning of an object or array, or from behind one of its entries, to the next
+// entry. There is none (more is false) behind the end, which is where i is then, or after an error.
+func step(b []byte, i int, end byte, depth int, started bool) (at int, more bool, err error) {
+	if !started {
+		if depth == 0 {
+			return i, false, errDepth
+		}
+		i = skipSpace(b, i+1)
+		if i < len(b) && b[i] == end {
+			return i + 1, false, nil
+		}
+		return i, true, nil
+	}
+	if i = skipSpace(b, i); i == len(b) {
+		return i, false, errSyntax
+	}
+	switch b[i] {
+	case end:
+		return i + 1, false, nil
+	case ',':
+		return skipSpace(b, i+1), true, nil
+	}
+	return i, false, errSyntax
 }
 
 // onlyValue checks that body is one JSON value in UTF-8 and gives it without the space around it. The

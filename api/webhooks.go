@@ -89,8 +89,13 @@ func (e *webhookEdit) fields(create bool) []field {
 			e.set(func(w *fanfare.Webhook) { w.Metadata = *raw })
 		}},
 		secret,
-		{name: "id"}, {name: "version"}, {name: "account_id"}, {name: "enabled"}, {name: "disabled"},
-		{name: "created_at"}, {name: "updated_at"},
+		{name: "id"},
+		{name: "version"},
+		{name: "account_id"},
+		{name: "enabled"},
+		{name: "disabled"},
+		{name: "created_at"},
+		{name: "updated_at"},
 	}
 }
 

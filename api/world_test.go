@@ -42,6 +42,7 @@ type world struct {
 	store     *store.Store
 	registry  *registry.Registry
 	publisher *fakePublisher
+	options   api.Options
 	server    *api.Server
 	logs      *safeBuffer
 	metrics   *prometheus.Registry
@@ -90,16 +91,28 @@ func newWorldWith(t testing.TB, o worldOptions) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(checker.Close)
-	w.server, err = api.New(api.Options{
+	w.options = api.Options{
 		Store: w.store, Registry: w.registry, Publisher: w.publisher, Keyring: keyring, URLs: checker,
 		PlatformKey: platformKey, MinRetryStep: time.Second, MaxWebhooks: o.maxWebhooks, Echo: receiver,
 		Log:        slog.New(slog.NewTextHandler(w.logs, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Registerer: w.metrics,
-	})
-	if err != nil {
+	}
+	if w.server, err = api.New(w.options); err != nil {
 		t.Fatal(err)
 	}
 	return w
+}
+
+// serverWith is another server on the same database, with another publisher and without a log.
+func (w *world) serverWith(p api.Publisher) *api.Server {
+	w.t.Helper()
+	o := w.options
+	o.Publisher, o.Log, o.Registerer = p, nil, prometheus.NewRegistry()
+	s, err := api.New(o)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return s
 }
 
 // reply is what came back.
