@@ -1,7 +1,6 @@
 package store_test
 
 import (
-	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -325,7 +324,15 @@ func TestACrashThatLosesALotLeavesTheGroupOpen(t *testing.T) {
 		t.Fatal("the recorder waits for the disk")
 	}
 
-	if err := errors.Join(server.Crash(t.Context()), server.Restart(t.Context())); err != nil {
+	if err := server.Crash(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for what := range 2 { // the connection that breaks, and one that cannot be made
+		if err := f.Record(t.Context(), lot); !store.Unreachable(err) {
+			t.Errorf("a crashed server is not told from a refusal (%d): %v", what, err)
+		}
+	}
+	if err := server.Restart(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 
