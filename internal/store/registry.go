@@ -276,7 +276,7 @@ func scanRegistryKey(row pgx.Row, k *RegistryKey) error {
 
 func scanRegistrySecret(row pgx.Row, s *RegistrySecret) error {
 	var expires *time.Time
-	err := row.Scan((*[16]byte)(&s.WebhookID), (*[16]byte)(&s.ID), &s.Sealed, &s.CreatedAt, &expires)
+	err := row.Scan(&s.WebhookID, &s.ID, &s.Sealed, &s.CreatedAt, &expires)
 	s.ExpiresAt = deref(expires)
 	return err
 }

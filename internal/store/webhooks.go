@@ -24,8 +24,7 @@ func scanWebhook(row pgx.Row, w *fanfare.Webhook) error {
 		by, reason *string
 		at         *time.Time
 	)
-	// As arrays ids spare pgx the way through text, which tells when a million webhooks are read.
-	err := row.Scan((*[16]byte)(&w.ID), (*[16]byte)(&w.AccountID), &w.Version, &w.Name, &w.URL, &w.EventTypes, &w.IncludeSubaccounts, &timeout, &schedule,
+	err := row.Scan(&w.ID, &w.AccountID, &w.Version, &w.Name, &w.URL, &w.EventTypes, &w.IncludeSubaccounts, &timeout, &schedule,
 		&w.MaxInFlight, &w.Metadata, &by, &reason, &at, &w.CreatedAt, &w.UpdatedAt)
 	if err != nil {
 		return err
