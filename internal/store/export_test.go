@@ -6,6 +6,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 // QueryRow lets tests look where no caller may.
@@ -36,31 +37,41 @@ func Gated(sql string) string {
 	return before + orphansEnd + " AND gate()" + after
 }
 
-// HotStatements are those that run all the time, or over much; of the append to the log the part that
-// reads.
-var HotStatements = map[string]string{
-	"accounts of an ingest": ingestSQL[strings.Index(ingestSQL, "SELECT"):strings.Index(ingestSQL, "\n), alive")],
-	"claim":                 claimSQL,
-	"next due":              nextDueSQL,
-	"due webhooks":          dueWebhooksSQL,
-	"backlog":               backlogSQL,
-	"events by id":          eventsByIDSQL,
-	"owed":                  owedSQL,
-	"first answers":         firstAnswersSQL,
-	"purge keys":            purgeKeysSQL,
-	"take groups":           takeGroupsSQL,
-	"free orphans":          freeOrphansSQL,
-	"free retries":          freeRetriesSQL,
-	"my groups":             myGroupsSQL,
-	"my retries":            myRetriesSQL,
-	"lock groups":           lockGroupsSQL,
-	"settle":                settleSQL,
-	"new retries":           insertRetriesSQL,
-	"retries that go back":  updateRetriesSQL,
-	"retries that end":      deleteRetriesSQL,
+// Hot is a statement and the pool that runs it.
+type Hot struct {
+	SQL  string
+	Pool func(*Store) *pgxpool.Pool
 }
 
-// GenericPlans are those of them that run on a connection that may plan once for all arguments.
-var GenericPlans = []string{
-	"accounts of an ingest", "lock groups", "settle", "new retries", "retries that go back", "retries that end",
+// HotStatements are those that run all the time, or over much; of the append to the log the part that
+// reads.
+func HotStatements() map[string]Hot {
+	var (
+		pool     = func(s *Store) *pgxpool.Pool { return s.pool }
+		ingest   = func(s *Store) *pgxpool.Pool { return s.ingest }
+		recorder = func(s *Store) *pgxpool.Pool { return s.recorder }
+		engine   = func(s *Store) *pgxpool.Pool { return s.engine }
+	)
+	accounts := ingestSQL[strings.Index(ingestSQL, "SELECT"):strings.Index(ingestSQL, "\n), alive")]
+	return map[string]Hot{
+		"accounts of an ingest": {accounts, ingest},
+		"claim":                 {claimSQL, engine},
+		"next due":              {nextDueSQL, engine},
+		"due webhooks":          {dueWebhooksSQL, engine},
+		"backlog":               {backlogSQL, engine},
+		"events by id":          {eventsByIDSQL, engine},
+		"owed":                  {owedSQL, engine},
+		"first answers":         {firstAnswersSQL, pool},
+		"purge keys":            {purgeKeysSQL, engine},
+		"take groups":           {takeGroupsSQL, engine},
+		"free orphans":          {freeOrphansSQL, engine},
+		"free retries":          {freeRetriesSQL, engine},
+		"my groups":             {myGroupsSQL, engine},
+		"my retries":            {myRetriesSQL, engine},
+		"lock groups":           {lockGroupsSQL, recorder},
+		"settle":                {settleSQL, recorder},
+		"new retries":           {insertRetriesSQL, recorder},
+		"retries that go back":  {updateRetriesSQL, recorder},
+		"retries that end":      {deleteRetriesSQL, recorder},
+	}
 }

@@ -143,6 +143,9 @@ WHERE EXISTS (SELECT FROM open_groups g WHERE g.id = u.group_id AND g.owner = $1
 	AND u.event_id >= (SELECT event_id FROM log_horizon)
 ON CONFLICT DO NOTHING`
 
+// The two statements below say of the owner IS NOT DISTINCT FROM, which no index serves: searched by
+// owner, everything that the node has in hand would be compared with every outcome of the lot.
+
 // A row that goes back is free again, whoever finds it due. One with the due time that it is to get is
 // back already, by an earlier writing of this lot, and was claimed again since.
 const updateRetriesSQL = `
@@ -150,11 +153,11 @@ UPDATE retries r SET owner = NULL, takeovers = u.takeovers, trigger = u.trigger,
 	first_at = u.first_at, due_at = u.due_at
 FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::int[], $5::int[], $6::timestamptz[], $7::timestamptz[], $8::int[])
 	AS u (webhook_id, event_id, trigger, number, tries, first_at, due_at, takeovers)
-WHERE r.webhook_id = u.webhook_id AND r.event_id = u.event_id AND r.owner = $9 AND r.due_at <> u.due_at`
+WHERE r.webhook_id = u.webhook_id AND r.event_id = u.event_id AND r.owner IS NOT DISTINCT FROM $9 AND r.due_at <> u.due_at`
 
 const deleteRetriesSQL = `
 DELETE FROM retries r USING unnest($1::uuid[], $2::uuid[]) AS u (webhook_id, event_id)
-WHERE r.webhook_id = u.webhook_id AND r.event_id = u.event_id AND r.owner = $3`
+WHERE r.webhook_id = u.webhook_id AND r.event_id = u.event_id AND r.owner IS NOT DISTINCT FROM $3`
 
 // retryColumns is a list of retries as arrays, one a column.
 type retryColumns struct {

@@ -73,7 +73,15 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 			"lock_timeout":                  "5s",
 			"statement_timeout":             "10s",
 		}},
-		{&s.recorder, 1, map[string]string{"synchronous_commit": "off", "statement_timeout": "30s"}},
+		{&s.recorder, 1, map[string]string{
+			"synchronous_commit": "off",
+			"statement_timeout":  "30s",
+			// Each row is found by its key, however few rows the planner believes a table to have:
+			// reading all retries for a lot of outcomes is never right.
+			"enable_seqscan":   "off",
+			"enable_hashjoin":  "off",
+			"enable_mergejoin": "off",
+		}},
 		{&s.lease, 1, map[string]string{"statement_timeout": "2s"}},
 		{&s.engine, 4, map[string]string{"plan_cache_mode": "force_custom_plan", "statement_timeout": "30s", "lock_timeout": "5s"}},
 	}
