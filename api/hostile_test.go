@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -206,3 +207,28 @@ func TestAnAnnouncedBodyTakesNoMemory(t *testing.T) {
 type failing struct{}
 
 func (failing) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
+
+func TestWhatNobodyForesawIs500AndStaysInTheLog(t *testing.T) {
+	w := newWorld(t)
+	w.eventType("t")
+	key := w.key(w.account(""))
+	for name, fail := range map[string]error{"an error": errors.New("canary of the cause"), "a panic": panicking{}} {
+		w.publisher.set(func(p *fakePublisher) { p.fail = fail })
+		r := httptest.NewRequest("POST", "/v1/accounts/me/events", strings.NewReader(`{"type":"t","data":{}}`))
+		r.Header.Set("Content-Type", "application/json")
+		r.Header.Set("Authorization", "Bearer "+key)
+		out := httptest.NewRecorder()
+		w.server.ServeHTTP(out, r)
+		if out.Code != 500 || !strings.Contains(out.Body.String(), `"internal"`) || strings.Contains(out.Body.String(), "canary") {
+			t.Errorf("%s: %d %s", name, out.Code, out.Body)
+		}
+		if !strings.Contains(w.logs.String(), "canary") {
+			t.Errorf("%s is not in the log", name)
+		}
+	}
+}
+
+// panicking is an error that the fake publisher panics with.
+type panicking struct{}
+
+func (panicking) Error() string { return "canary of a panic" }

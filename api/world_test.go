@@ -325,6 +325,9 @@ func (p *fakePublisher) Full() bool {
 func (p *fakePublisher) Publish(_ context.Context, pubs []dispatcher.Publication) ([]dispatcher.Receipt, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if broken, ok := p.fail.(panicking); ok {
+		panic(broken)
+	}
 	if p.fail != nil {
 		return nil, p.fail
 	}
