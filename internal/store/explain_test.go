@@ -98,6 +98,7 @@ func (f *logFixture) explain(t *testing.T, hot store.Hot, generic bool, args []a
 }
 
 func TestHotStatementsUseTheirIndexes(t *testing.T) {
+	t.Parallel()
 	f := loadedLog(t)
 	var (
 		hooks  = get[[]uuid.UUID](t, f, `SELECT array_agg(DISTINCT webhook_id) FROM retries`)
@@ -177,8 +178,28 @@ func TestHotStatementsUseTheirIndexes(t *testing.T) {
 	}
 }
 
+// A plan that is made for any arguments is kept, and the tables grow.
+func TestTheRecorderFindsRowsByTheirKeysAlsoInTablesThatWereEmpty(t *testing.T) {
+	f := openLog(t)
+	f.exec(t, `VACUUM ANALYZE retries`)
+	ids, ints, now := []uuid.UUID{uuid.New()}, []int32{1}, []time.Time{time.Now()}
+	for name, args := range map[string][]any{
+		"retries that go back": {ids, ids, []string{"retry"}, ints, ints, now, now, ints, f.node},
+		"retries that end":     {ids, ids, f.node},
+		"settle":               {ids, f.node},
+	} {
+		p, _ := f.explain(t, store.HotStatements()[name], true, args)
+		p.walk(func(n *plan) {
+			if n.Type == "Seq Scan" {
+				t.Errorf("%s scans all of %s", name, n.Relation)
+			}
+		})
+	}
+}
+
 // A day that is not asked for is not even opened: a log of years answers as fast as one of a day.
 func TestLookupsByIDOpenOneDay(t *testing.T) {
+	t.Parallel()
 	f := loadedLog(t)
 	event := get[uuid.UUID](t, f, `SELECT max(id::text)::uuid FROM events WHERE id < $1`,
 		fanfare.EventID(fanfare.PositionAt(time.Now().UTC().Truncate(day)), 0))

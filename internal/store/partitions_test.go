@@ -289,6 +289,7 @@ func TestAReaderOfAnotherDayKeepsNoDayFromGoing(t *testing.T) {
 
 // A dump keeps old days from going for as long as it runs; it must not keep this node, or a publish, too.
 func TestALongReaderPutsARemovalOffAndNothingElse(t *testing.T) {
+	t.Parallel()
 	f := openLog(t)
 	f.old(t, 6)
 	f.old(t, 5)

@@ -294,6 +294,7 @@ func TestALostConnectionRejectsNothing(t *testing.T) {
 }
 
 func TestACrashThatLosesALotLeavesTheGroupOpen(t *testing.T) {
+	t.Parallel()
 	server := pgtest.Server(t, false)
 	url := server.URL(pgtest.Database)
 	f := openLogAt(t, url)

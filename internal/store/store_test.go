@@ -57,6 +57,7 @@ func TestAClosedStoreIsUnreachable(t *testing.T) {
 }
 
 func TestAPostgresThatForgetsIsRefused(t *testing.T) {
+	t.Parallel()
 	f := openLog(t) // the tests' server runs with fsync=off
 	if _, err := f.CheckDurable(t.Context()); err == nil {
 		t.Error("fsync=off passes as durable")
