@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"context"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -61,14 +62,17 @@ func (f *logFixture) another(t testing.TB) *store.Store {
 	return s
 }
 
-// connect opens a connection of nobody's pool.
+// connect opens a connection of nobody's pool, which does not wait for ever for a lock.
 func (f *logFixture) connect(t testing.TB) *pgx.Conn {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), f.url)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { conn.Close(t.Context()) }) //nolint:errcheck // it is the test's end
+	t.Cleanup(func() { conn.Close(context.Background()) }) //nolint:errcheck // it is the test's end
+	if _, err := conn.Exec(t.Context(), `SET lock_timeout = '10s'`); err != nil {
+		t.Fatal(err)
+	}
 	return conn
 }
 
