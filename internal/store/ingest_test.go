@@ -3,6 +3,7 @@ package store_test
 import (
 	"context"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -23,7 +24,7 @@ func TestIngestStoresEventsUnderTheIDsThatGoComputes(t *testing.T) {
 	for i := range g.Events {
 		ids = append(ids, c.ID(g, i))
 	}
-	events, err := f.EventsByID(t.Context(), ids)
+	events, err := f.EventsByID(t.Context(), ids, 1<<40)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -42,6 +43,35 @@ func TestIngestStoresEventsUnderTheIDsThatGoComputes(t *testing.T) {
 			t.Errorf("ids do not rise: %s, %s", ids[i-1], id)
 		}
 	}
+}
+
+func TestIngestStoresToEachEventItsOwnWebhooks(t *testing.T) {
+	f := openLog(t)
+	a, b, c := uuid.New(), uuid.New(), uuid.New()
+	want := [][]uuid.UUID{{a}, {}, {b, c, a}, {}, {c, b}}
+	g := f.group(len(want))
+	for i := range want {
+		g.Events[i].WebhookIDs, g.Events[i].Matched = want[i], i
+	}
+	committed := f.ingest(t, g)
+	for i := range want {
+		var got []uuid.UUID
+		var matched int
+		err := f.QueryRow(t.Context(), `SELECT webhook_ids, matched FROM events WHERE id = $1`, committed.ID(g, i)).Scan(&got, &matched)
+		if err != nil || !slices.Equal(got, want[i]) || matched != i {
+			t.Errorf("event %d has %v and matched %d, %v", i, got, matched, err)
+		}
+	}
+	if !get[bool](t, f, `SELECT first = $1 AND last = $2 AND owner = $3 FROM open_groups WHERE id = $4`,
+		committed.ID(g, 0), committed.ID(g, len(want)-1), f.node, g.ID) {
+		t.Error("the open group is not the commit's")
+	}
+}
+
+func TestAGroupThatOwesNothingIsNotOpened(t *testing.T) {
+	f := openLog(t)
+	f.publish(t, 3)
+	f.wantRows(t, "events", 3, "open_groups", 0)
 }
 
 func TestEventIDsAreTheSameInSQLAndGo(t *testing.T) {
@@ -124,7 +154,7 @@ func TestIdempotencyKeyGoesInOnce(t *testing.T) {
 	if len(answers) != 1 || a.EventID != first.ID(g, 0) || string(a.Hash) != "hash" || a.Matched != 1 {
 		t.Errorf("first answer: %+v of %d", a, len(answers))
 	}
-	events, err := f.EventsByID(context.Background(), []uuid.UUID{second.ID(again, 1)})
+	events, err := f.EventsByID(context.Background(), []uuid.UUID{second.ID(again, 1)}, 1<<40)
 	if err != nil || len(events) != 0 {
 		t.Errorf("the repeat was stored: %v %v", events, err)
 	}

@@ -345,7 +345,7 @@ func TestAnInterruptedRemovalIsFinished(t *testing.T) {
 	remover := f.connect(t)
 	pid := remover.PgConn().PID()
 	go func() {
-		_, err := remover.Exec(t.Context(), `ALTER TABLE events DETACH PARTITION `+name("events", 5)+` CONCURRENTLY`)
+		_, err := remover.Exec(t.Context(), `ALTER TABLE events DETACH PARTITION `+name("events", 6)+` CONCURRENTLY`)
 		stopped <- err
 	}()
 	eventually(t, "the detachment is pending", func() bool {
@@ -360,7 +360,7 @@ func TestAnInterruptedRemovalIsFinished(t *testing.T) {
 		t.Fatal("the detachment was finished: the test shows nothing")
 	}
 	// … another one died between a detachment and its drop.
-	f.exec(t, `ALTER TABLE attempts DETACH PARTITION `+name("attempts", 6))
+	f.exec(t, `ALTER TABLE attempts DETACH PARTITION `+name("attempts", 5))
 
 	if n := f.drop(t); n != 6 {
 		t.Errorf("%d were dropped, want 6", n)

@@ -71,9 +71,6 @@ type uuidArrayPlan struct{}
 // element's type, the length and lower bound of the one dimension, then each element after its length.
 func (uuidArrayPlan) Encode(value any, buf []byte) ([]byte, error) {
 	ids := value.([]uuid.UUID)
-	if ids == nil {
-		return nil, nil
-	}
 	word := binary.BigEndian.AppendUint32
 	if len(ids) == 0 {
 		return word(word(word(buf, 0), 0), pgtype.UUIDOID), nil

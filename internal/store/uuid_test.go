@@ -32,6 +32,10 @@ func TestUUIDsGoToPostgresAndBack(t *testing.T) {
 		}
 	}
 
+	if first := get[uuid.UUID](t, f, `SELECT ($1::uuid[])[1]`, []uuid.UUID{a, b}); first != a {
+		t.Errorf("the first element is %s", first)
+	}
+
 	var got, kept uuid.UUID = uuid.UUID{}, a
 	var null *uuid.UUID
 	var valid uuid.NullUUID
