@@ -124,7 +124,7 @@ func TestHotStatementsUseTheirIndexes(t *testing.T) {
 		"next due":              {[]any{hooks}, []string{"retries_due"}},
 		"due webhooks":          {nil, []string{"retries_due", "webhook_id > w"}},
 		"backlog":               {nil, []string{"retries_due", "due_at <="}},
-		"events by id":          {[]any{events}, []string{"_id_idx"}},
+		"events by id":          {[]any{events, int64(1 << 20)}, []string{"_id_idx"}},
 		"owed":                  {[]any{group[0], group[last]}, []string{"_id_idx", "attempts_p", "retries_pkey"}},
 		"first answers":         {[]any{of, texts}, []string{"idempotency_keys_pkey"}},
 		"purge keys":            {[]any{get[uuid.UUID](t, f, `SELECT id FROM events ORDER BY id OFFSET 50 LIMIT 1`), 2000}, []string{"idempotency_keys_event"}},
@@ -204,7 +204,7 @@ func TestLookupsByIDOpenOneDay(t *testing.T) {
 	event := get[uuid.UUID](t, f, `SELECT max(id::text)::uuid FROM events WHERE id < $1`,
 		fanfare.EventID(fanfare.PositionAt(time.Now().UTC().Truncate(day)), 0))
 	for name, args := range map[string][]any{
-		"events by id": {[]uuid.UUID{event}},
+		"events by id": {[]uuid.UUID{event}, int64(1 << 20)},
 		"owed":         {event, event},
 	} {
 		opened := make(map[string]bool)

@@ -385,7 +385,7 @@ func TestForgottenRetriesAreFreedUnlessAnotherHasThem(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r := f.row(t, e[0], hook); r.Owner != nil || r.Takeovers != 1 {
+	if r := f.row(t, e[0], hook); r.Owner != nil || r.Takeovers != 0 {
 		t.Errorf("forgotten: %+v", r)
 	}
 	for _, event := range e[1:] {
