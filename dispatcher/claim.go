@@ -19,6 +19,9 @@ const (
 	claimRows = 1000
 	// noRoomWait is how long a webhook whose queue is full is left alone.
 	noRoomWait = 200 * time.Millisecond
+	// engineDeadline bounds what the engine asks of Postgres. It is longer than the statements' own
+	// timeouts, so that it ends only what does not answer at all.
+	engineDeadline = 35 * time.Second
 	// rescanEvery bounds how late a retry is noticed that another node wrote.
 	rescanEvery = 30 * time.Second
 )
@@ -122,6 +125,8 @@ func (d *Dispatcher) claimLoop(ctx context.Context) {
 }
 
 func (d *Dispatcher) rescan(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, engineDeadline)
+	defer cancel()
 	due, err := d.store.DueWebhooks(ctx)
 	if err != nil {
 		d.logTrouble(ctx, "retries could not be listed", err)
@@ -146,20 +151,21 @@ func (d *Dispatcher) claimDue(ctx context.Context) time.Duration {
 		return max(next.Sub(now), 0)
 	}
 	wants := make([]store.Want, 0, len(hooks))
-	rows := 0
+	left := min(claimRows, d.queue.space())
 	for _, id := range hooks {
-		room := min(d.queue.room(id, d.limitOf(id)), claimRows-rows)
+		limit, account := d.limitOf(id)
+		room := min(d.queue.room(id, account, limit), left)
 		if room == 0 {
 			d.due.note(id, now.Add(noRoomWait))
 			continue
 		}
-		rows += room
+		left -= room
 		wants = append(wants, store.Want{WebhookID: id, Room: room})
 	}
 	if len(wants) == 0 {
 		return 0
 	}
-	if err := d.claim(ctx, wants); err != nil {
+	if err := d.claim(ctx, wants, now); err != nil {
 		d.logTrouble(ctx, "retries could not be claimed", err)
 		for _, w := range wants {
 			d.due.note(w.WebhookID, now.Add(time.Second))
@@ -168,27 +174,44 @@ func (d *Dispatcher) claimDue(ctx context.Context) time.Duration {
 	return 0
 }
 
-func (d *Dispatcher) claim(ctx context.Context, wants []store.Want) error {
+// claim takes due retries in hand and queues them. A stop does not break it off in the middle.
+func (d *Dispatcher) claim(ctx context.Context, wants []store.Want, now time.Time) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), engineDeadline)
+	defer cancel()
 	me := d.node.id()
+	d.claiming.Lock()
 	claimed, next, err := d.store.Claim(ctx, me, wants)
+	d.recorder.claim(me, claimed)
+	d.claiming.Unlock()
 	if err != nil {
 		return err
 	}
-	refs, ids := make([]store.RetryRef, len(claimed)), make([]uuid.UUID, len(claimed))
+	got := make(map[uuid.UUID]int, len(wants))
+	ids := make([]uuid.UUID, len(claimed))
 	for i := range claimed {
-		refs[i] = store.RetryRef{WebhookID: claimed[i].WebhookID, EventID: claimed[i].EventID}
+		got[claimed[i].WebhookID]++
 		ids[i] = claimed[i].EventID
 	}
-	d.recorder.claim(refs...)
-	for webhook, at := range next {
-		d.due.note(webhook, at)
+	for _, w := range wants {
+		at, more := next[w.WebhookID]
+		if !more {
+			continue
+		}
+		// What is due and was not given is somebody else's at the moment.
+		if soon := now.Add(noRoomWait); got[w.WebhookID] < w.Room && at.Before(soon) {
+			at = soon
+		}
+		d.due.note(w.WebhookID, at)
 	}
 	if len(claimed) == 0 {
 		return nil
 	}
-	events, err := d.store.EventsByID(ctx, ids)
+	events, err := d.store.EventsByID(ctx, ids, d.opts.QueueBytes/4)
 	if err != nil {
-		d.recorder.unclaim(refs) // found as forgotten, and freed
+		for i := range claimed {
+			claimed[i].DueAt = now.Add(time.Second)
+			d.recorder.add(store.Outcome{Owner: me, Retry: &claimed[i]})
+		}
 		return err
 	}
 	d.enqueue(d.retried(me, claimed, events))
@@ -204,6 +227,7 @@ func (d *Dispatcher) retried(me uuid.UUID, claimed []store.Retry, events map[uui
 	now := time.Now()
 	ds := make([]*delivery, len(claimed))
 	for i, r := range claimed {
+		limit, _ := d.limitOf(r.WebhookID)
 		e := shared[r.EventID]
 		if e == nil { // expunged or below the horizon: the sender says so
 			e = &event{id: r.EventID}
@@ -211,7 +235,7 @@ func (d *Dispatcher) retried(me uuid.UUID, claimed []store.Retry, events map[uui
 		}
 		ds[i] = &delivery{
 			event: e, webhook: r.WebhookID, account: r.AccountID, owner: me, trigger: r.Trigger, number: r.Number,
-			tries: r.Tries, takeovers: r.Takeovers, firstAt: r.FirstAt, queuedAt: now, limit: d.limitOf(r.WebhookID),
+			tries: r.Tries, takeovers: r.Takeovers, firstAt: r.FirstAt, queuedAt: now, limit: limit,
 		}
 	}
 	return ds
@@ -221,12 +245,12 @@ func newEvent(e *fanfare.Event) *event {
 	return &event{id: e.ID, account: e.AccountID, typ: e.Type, data: e.Data, occurredAt: e.OccurredAt, test: e.Test}
 }
 
-// limitOf is a webhook's max_in_flight; one that is unknown has nothing to send.
-func (d *Dispatcher) limitOf(webhook uuid.UUID) int {
+// limitOf is a webhook's max_in_flight, and whose it is; one that is unknown has nothing to send.
+func (d *Dispatcher) limitOf(webhook uuid.UUID) (limit int, account uuid.UUID) {
 	if w := d.registry.Snapshot().Webhook(webhook); w != nil {
-		return w.MaxInFlight
+		return w.MaxInFlight, w.AccountID
 	}
-	return 32
+	return 32, uuid.Nil
 }
 
 // logTrouble logs a failure of Postgres, unless it only comes from stopping.

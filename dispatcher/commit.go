@@ -2,6 +2,7 @@ package dispatcher
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -15,9 +16,13 @@ import (
 // The most that one commit holds. Past some hundred rows a commit gets no cheaper a row, and everybody
 // in the cluster waits for it.
 const (
-	groupEvents = 1000
-	groupBytes  = 4 << 20
+	groupEvents     = 1000
+	groupBytes      = 4 << 20
+	groupDeliveries = 20_000 // but for a call that has more by itself
 )
+
+// errBeyond: the log's position would pass the newest partition.
+var errBeyond = errors.New("the log's position is beyond the newest partition; is the database's clock right?")
 
 // ingestDeadline bounds one commit. It is longer than the statement's own timeouts, so that it ends
 // only what does not answer at all.
@@ -32,12 +37,13 @@ type call struct {
 	lineage []uuid.UUID      // every account the match depends on
 	version int64            // of the snapshot it was matched against
 	bytes   int64
+	owed    int // deliveries, if every event is new
 
-	done       chan struct{} // closed by the committer, which wrote the rest
-	ids        []uuid.UUID
-	inserted   []bool      // false: the idempotency key was known
-	deliveries []*delivery // of a test, which its caller sends
-	err        error
+	done     chan struct{} // closed by the committer, which wrote the rest
+	ids      []uuid.UUID
+	inserted []bool                // false: the idempotency key was known
+	attempt  chan *fanfare.Attempt // of a test; holds one; nil: there was none
+	err      error
 }
 
 // target is a webhook that an event goes to.
@@ -105,11 +111,12 @@ func (c *committer) take() []*call {
 	var (
 		group, left []*call
 		events      int
+		owed        int
 		bytes       int64
 		keys        map[store.KeyRef]bool
 	)
 	for i, cl := range c.calls {
-		if events > 0 && (events+len(cl.pubs) > groupEvents || bytes+cl.bytes > groupBytes) {
+		if events > 0 && (events+len(cl.pubs) > groupEvents || bytes+cl.bytes > groupBytes || owed+cl.owed > groupDeliveries) {
 			left = append(left, c.calls[i:]...)
 			break
 		}
@@ -119,6 +126,7 @@ func (c *committer) take() []*call {
 		}
 		group = append(group, cl)
 		events += len(cl.pubs)
+		owed += cl.owed
 		bytes += cl.bytes
 	}
 	c.calls = left
@@ -171,9 +179,14 @@ func (d *Dispatcher) commitLoop(ctx context.Context) {
 	}
 }
 
+// commitRest commits what was queued before the stop, and gives up with Postgres.
 func (d *Dispatcher) commitRest() {
 	for calls := d.incoming.take(); len(calls) > 0; calls = d.incoming.take() {
-		d.commit(calls)
+		if d.incoming.failing {
+			finish(calls, ErrUnavailable)
+		} else {
+			d.commit(calls)
+		}
 	}
 }
 
@@ -195,18 +208,19 @@ func (d *Dispatcher) commit(calls []*call) {
 		d.commitsFail(err)
 		finish(calls, ErrUnavailable)
 	case !c.Alive:
+		d.metrics.commitErrors.Inc()
 		d.node.suspect()
 		finish(calls, ErrUnavailable)
 	case len(c.Stale) > 0:
 		d.commitAgain(calls, c.Stale)
 	case c.Beyond:
-		d.log.Error("publishing refused: the log's position is beyond the newest partition; is the database's clock right?")
+		d.commitsFail(errBeyond)
 		finish(calls, ErrUnavailable)
 	default:
 		d.commitsFail(nil)
 		d.metrics.groupEvents.Observe(float64(len(g.Events)))
 		d.node.saw(c.Base + fanfare.Position(len(g.Events)))
-		d.deliver(calls, g, c, grp)
+		d.committed(calls, g, c, grp)
 	}
 }
 
@@ -262,9 +276,7 @@ func (d *Dispatcher) commitAgain(calls []*call, stale []uuid.UUID) {
 		}
 	}
 	d.metrics.stale.Add(float64(len(again)))
-	d.senders.Add(1)
-	go func() {
-		defer d.senders.Done()
+	d.senders.Go(func() {
 		ctx, cancel := context.WithTimeout(d.sendCtx, ingestDeadline)
 		defer cancel()
 		err := d.registry.CatchUp(ctx)
@@ -277,7 +289,7 @@ func (d *Dispatcher) commitAgain(calls []*call, stale []uuid.UUID) {
 				finish([]*call{cl}, err)
 			}
 		}
-	}()
+	})
 	if len(fresh) > 0 {
 		d.commit(fresh)
 	}
@@ -299,11 +311,12 @@ func finish(calls []*call, err error) {
 	}
 }
 
-// deliver queues what a committed group owes and wakes its callers.
-func (d *Dispatcher) deliver(calls []*call, g *store.Group, c *store.Committed, grp *group) {
+// committed queues what a committed group owes and wakes its callers.
+func (d *Dispatcher) committed(calls []*call, g *store.Group, c *store.Committed, grp *group) {
 	var (
 		now    = time.Now()
 		queued []*delivery
+		tests  []func()
 		owed   int
 		n      int
 	)
@@ -320,13 +333,20 @@ func (d *Dispatcher) deliver(calls []*call, g *store.Group, c *store.Committed, 
 			owed += len(ds)
 			if cl.only == uuid.Nil {
 				queued = append(queued, ds...)
-			} else {
-				cl.deliveries = append(cl.deliveries, ds...)
+				continue
 			}
+			tests = append(tests, func() {
+				o := d.send(ds[0])
+				d.recorder.add(o)
+				cl.attempt <- o.Attempt
+			})
 		}
 	}
 	d.recorder.expect(grp, owed)
 	d.enqueue(queued)
+	for _, send := range tests {
+		d.senders.Go(send)
+	}
 	finish(calls, nil)
 }
 

@@ -23,6 +23,7 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -88,7 +89,9 @@ type Dispatcher struct {
 	due      *dueHeap
 	streaks  streaks
 
-	senders    sync.WaitGroup  // attempts in flight
+	senders    sync.WaitGroup  // attempts in flight, and what follows from them
+	parking    atomic.Int64    // deliveries that wait for the recorder to park them
+	claiming   sync.Mutex      // held from a claim in Postgres until the recorder remembers it
 	sendCtx    context.Context // ends when the grace of a shutdown does
 	stopSends  context.CancelFunc
 	progressed *progress
@@ -135,6 +138,9 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 	leases.run(d.leaseLoop)
 
 	<-ctx.Done()
+	// Whatever stands still, it ends: with Postgres away nothing can be recorded.
+	giveUp := time.AfterFunc(d.opts.Grace+ingestDeadline+d.flushFor, d.recorder.abandon)
+	defer giveUp.Stop()
 	claims.stop()
 	d.incoming.close()
 	commits.stop()

@@ -94,7 +94,7 @@ func TestADisabledOrDeletedWebhookIsSentNothingAndTheReasonIsKept(t *testing.T) 
 	r := newRig(t)
 	rc := r.receiver(answering(200))
 	off, gone := r.webhook(rc.URL), r.webhook(rc.URL)
-	if _, err := r.store.DisableWebhook(t.Context(), off.ID, fanfare.Disabled{By: fanfare.DisabledByUser, At: time.Now()}); err != nil {
+	if _, err := r.store.DisableWebhook(t.Context(), off.ID, off.URL, fanfare.Disabled{By: fanfare.DisabledByUser, At: time.Now()}); err != nil {
 		t.Fatal(err)
 	}
 	d := r.node(Options{})

@@ -2,7 +2,6 @@ package dispatcher
 
 import (
 	"sync"
-	"time"
 
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
@@ -90,9 +89,9 @@ func newMetrics(reg prometheus.Registerer, d *Dispatcher) *metrics {
 	gaugeOf("fanfare_in_flight", "Requests in flight.", func() float64 { _, n, _ := d.queue.sizes(); return float64(n) })
 	gaugeOf("fanfare_queue_deliveries", "Deliveries that wait in memory.", func() float64 { n, _, _ := d.queue.sizes(); return float64(n) })
 	gaugeOf("fanfare_queue_bytes", "Payloads that wait in memory.", func() float64 { _, _, n := d.queue.sizes(); return float64(n) })
-	gaugeOf("fanfare_recorder_backlog", "Outcomes that are not on record yet.", func() float64 { _, n := d.recorder.backlog(); return float64(n) })
+	gaugeOf("fanfare_recorder_backlog", "Outcomes that are not on record yet.", func() float64 { n, _ := d.recorder.backlog(); return float64(n) })
 	gaugeOf("fanfare_lease_age_seconds", "Since the lease was renewed; over 5 no request starts.", func() float64 { return d.node.leaseAge().Seconds() })
-	gaugeOf("fanfare_clock_skew_seconds", "The database's clock minus this node's.", func() float64 { return time.Duration(d.node.offset.Load()).Seconds() })
+	gaugeOf("fanfare_clock_skew_seconds", "The database's clock minus this node's.", func() float64 { return d.node.skew().Seconds() })
 	gaugeOf("fanfare_partitions_ahead_seconds", "How much time the log's partitions still cover.", func() float64 {
 		return d.node.ceiling().Time().Sub(d.node.now()).Seconds()
 	})
@@ -122,7 +121,7 @@ func (m *metrics) attempted(a *fanfare.Attempt, first bool, e *event) {
 	}
 	m.attempts.WithLabelValues(string(a.Verdict), class).Inc()
 	m.attemptTime.Observe(a.Duration.Seconds())
-	if first {
+	if first && !e.test {
 		m.latency.Observe(a.StartedAt.Add(a.Duration).Sub(fanfare.EventTime(e.id)).Seconds())
 	}
 	if a.Error == fanfare.ErrOwn {

@@ -17,6 +17,8 @@ const (
 	leaseTerm = 5 * time.Second
 	// renewEvery leaves three tries within a term.
 	renewEvery = 1500 * time.Millisecond
+	// maxClockStep is how far the database's clock may seem to move between two renewals.
+	maxClockStep = time.Second
 )
 
 // node is this process's standing in the cluster: its incarnation, how long it may start requests, and
@@ -27,7 +29,7 @@ type node struct {
 	// sent, by this process's monotonic clock, in nanoseconds since started.
 	leaseEnd atomic.Int64
 	started  time.Time
-	offset   atomic.Int64  // the database's clock minus this machine's, in nanoseconds
+	offset   atomic.Int64  // the database's clock minus steady, in nanoseconds
 	highest  atomic.Int64  // position
 	beyond   atomic.Int64  // the position at which the newest partition ends
 	live     atomic.Int64  // nodes, this one included
@@ -46,8 +48,11 @@ func newNode() *node {
 
 func (n *node) id() uuid.UUID { return *n.incarnation.Load() }
 
-// now is the database's clock.
-func (n *node) now() time.Time { return time.Now().Add(time.Duration(n.offset.Load())) }
+// now is the database's clock. Between renewals it goes by this process's monotonic clock, so that
+// setting this machine's clock does not move it.
+func (n *node) now() time.Time { return n.steady().Add(time.Duration(n.offset.Load())) }
+
+func (n *node) steady() time.Time { return n.started.Add(time.Since(n.started)).Round(0) }
 
 // mayStart reports whether a request may start: not when another node could already have taken over.
 func (n *node) mayStart() bool { return time.Since(n.started) < time.Duration(n.leaseEnd.Load()) }
@@ -74,9 +79,12 @@ func (n *node) suspect() {
 // held says that a lease of a term was granted by a statement sent at sent, and answered now.
 func (n *node) held(sent time.Time, l store.Lease) {
 	n.leaseEnd.Store(int64(sent.Add(leaseTerm).Sub(n.started)))
-	n.offset.Store(int64(l.Now.Sub(sent.Add(time.Since(sent) / 2))))
+	n.offset.Store(int64(l.Now.Sub(n.steady().Add(-time.Since(sent) / 2))))
 	n.live.Store(int64(l.Live))
 }
+
+// skew is the database's clock minus this machine's.
+func (n *node) skew() time.Duration { return time.Until(n.now()) }
 
 // leaseAge is how long ago the lease was renewed; more than [leaseTerm] means that it is lost.
 func (n *node) leaseAge() time.Duration {
@@ -86,7 +94,9 @@ func (n *node) leaseAge() time.Duration {
 // join begins a new incarnation.
 func (d *Dispatcher) join(ctx context.Context) error {
 	id := uuid.New()
-	if err := d.store.Join(ctx, id, hostname(), leaseTerm); err != nil {
+	short, cancel := context.WithTimeout(ctx, leaseTerm)
+	defer cancel()
+	if err := d.store.Join(short, id, hostname(), leaseTerm); err != nil {
 		return err
 	}
 	d.node.incarnation.Store(&id)
@@ -120,8 +130,9 @@ func (d *Dispatcher) leaseLoop(ctx context.Context) {
 		case <-t.C:
 		case <-d.node.renew:
 		}
-		lapsed := !d.node.mayStart()
+		lapsed, offset := !d.node.mayStart(), d.node.offset.Load()
 		err := d.renew(ctx)
+		d.progressed.tick("lease")
 		switch {
 		case ctx.Err() != nil:
 			return
@@ -139,13 +150,17 @@ func (d *Dispatcher) leaseLoop(ctx context.Context) {
 			if lapsed {
 				d.log.Info("the lease is held again")
 				since = time.Now()
-				d.startSenders(d.queue.wake())
+			}
+			// The lease may have run out and been renewed between two looks at it.
+			d.startSenders(d.queue.wake())
+			if moved := time.Duration(d.node.offset.Load() - offset).Abs(); moved > maxClockStep {
+				d.log.Warn("the database's clock was set", "by", moved.String())
+				since = time.Now() // by the new clock everybody's lease looks lost
 			}
 			if time.Since(since) >= leaseTerm {
 				d.markDead(ctx)
 			}
 		}
-		d.progressed.tick("lease")
 	}
 }
 
@@ -163,6 +178,8 @@ func (d *Dispatcher) rejoin(ctx context.Context) error {
 }
 
 func (d *Dispatcher) markDead(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, renewEvery)
+	defer cancel()
 	dead, err := d.store.MarkDead(ctx, d.node.id())
 	if err != nil {
 		d.logTrouble(ctx, "dead nodes could not be marked", err)

@@ -54,7 +54,7 @@ type Refusal string
 const (
 	UnknownAccount   Refusal = "unknown_account"
 	UnknownEventType Refusal = "unknown_event_type"
-	TooManyWebhooks  Refusal = "too_many_webhooks" // it matched more than 10,000
+	TooManyWebhooks  Refusal = "too_many_webhooks" // it matched more than 10,000, or the call more than 200,000
 	KeyReused        Refusal = "idempotency_key_reused"
 )
 
@@ -62,8 +62,11 @@ func (e *RefusedError) Error() string {
 	return fmt.Sprintf("publication %d: %s", e.Index, e.Reason)
 }
 
-// maxFanOut is the most webhooks that one event may go to.
-const maxFanOut = 10_000
+// The most deliveries of one event, and of all events of one call.
+const (
+	maxFanOut     = 10_000
+	maxCallFanOut = 200_000
+)
 
 // Publish makes events durable, all of them or none, and starts their deliveries. It answers a
 // [*RefusedError] for what the caller must change, [ErrOverloaded] or [ErrUnavailable] for what time
@@ -98,15 +101,23 @@ func (d *Dispatcher) Publish(ctx context.Context, pubs []Publication) ([]Receipt
 
 // Full reports whether a publish would be answered with [ErrOverloaded] now, so that it can be refused
 // before its body is read.
-func (d *Dispatcher) Full() bool { return d.incoming.full() }
+func (d *Dispatcher) Full() bool { return d.incoming.full() || d.parking.Load() > maxParking }
 
 // submit matches a call and waits for its commit.
 func (d *Dispatcher) submit(ctx context.Context, cl *call) error {
 	cl.done = make(chan struct{})
+	if d.Full() {
+		return ErrOverloaded
+	}
 	for i := range cl.pubs {
-		cl.bytes += int64(len(cl.pubs[i].Data))
+		p := &cl.pubs[i]
+		cl.bytes += int64(len(p.Data))
+		// A queued event must not keep the whole request in memory that it came in.
+		if len(cl.pubs) > 1 || cap(p.Data) > 2*len(p.Data)+1024 {
+			p.Data = bytes.Clone(p.Data)
+		}
 		// What is sent first and what is read back from the log later must be the same.
-		cl.pubs[i].OccurredAt = cl.pubs[i].OccurredAt.Truncate(time.Millisecond)
+		p.OccurredAt = p.OccurredAt.Truncate(time.Millisecond)
 	}
 	if err := d.match(cl); err != nil {
 		// Whoever is about to say that it does not know something asks Postgres first.
@@ -133,7 +144,7 @@ func (d *Dispatcher) match(cl *call) error {
 	snap := d.registry.Snapshot()
 	cl.version = snap.Version()
 	cl.events, cl.hooks = make([]store.NewEvent, len(cl.pubs)), make([][]target, len(cl.pubs))
-	cl.lineage = cl.lineage[:0]
+	cl.lineage, cl.owed = cl.lineage[:0], 0
 	var matched []*registry.Webhook
 	for i := range cl.pubs {
 		p := &cl.pubs[i]
@@ -153,9 +164,10 @@ func (d *Dispatcher) match(cl *call) error {
 			matched = append(matched, w)
 		} else if _, known := snap.EventType(p.Type); !known {
 			return &RefusedError{Index: i, Reason: UnknownEventType}
-		} else if matched = snap.Match(matched, p.AccountID, p.Type); len(matched) > maxFanOut {
+		} else if matched = snap.Match(matched, p.AccountID, p.Type); len(matched) > maxFanOut || cl.owed+len(matched) > maxCallFanOut {
 			return &RefusedError{Index: i, Reason: TooManyWebhooks}
 		}
+		cl.owed += len(matched)
 		e := store.NewEvent{
 			AccountID: p.AccountID, Type: p.Type, Data: p.Data, OccurredAt: p.OccurredAt, Key: p.IdempotencyKey,
 			Hash: p.RequestHash[:], Test: cl.only != uuid.Nil, WebhookIDs: make([]uuid.UUID, len(matched)),
@@ -207,6 +219,8 @@ func (d *Dispatcher) receipts(ctx context.Context, cl *call) ([]Receipt, error) 
 }
 
 // checkKeys refuses a batch one of whose keys stands for another request, before any of it is stored.
+// A call that takes such a key between this look and the commit is seen only after it: then the batch
+// is refused although its other events are stored. Two callers must use one key for two things at once.
 func (d *Dispatcher) checkKeys(ctx context.Context, all, unique []Publication) error {
 	var keys []store.KeyRef
 	for i := range unique {
@@ -272,20 +286,15 @@ func (p *Publication) keyRef() store.KeyRef {
 // is not repeated. A webhook that is disabled is sent it too. An event type that the catalog lacks is fine.
 // The error is [store.ErrNotFound] if there is no such webhook.
 func (d *Dispatcher) Test(ctx context.Context, account, webhook uuid.UUID, eventType string, data []byte) (*fanfare.Attempt, error) {
-	cl := &call{pubs: []Publication{{AccountID: account, Type: eventType, Data: data}}, only: webhook}
+	cl := &call{
+		pubs: []Publication{{AccountID: account, Type: eventType, Data: data}}, only: webhook,
+		attempt: make(chan *fanfare.Attempt, 1),
+	}
 	if err := d.submit(ctx, cl); err != nil {
 		return nil, err
 	}
-	d.senders.Add(1)
-	done := make(chan *fanfare.Attempt, 1)
-	go func() {
-		defer d.senders.Done()
-		o := d.send(cl.deliveries[0])
-		d.recorder.add(o)
-		done <- o.Attempt
-	}()
 	select {
-	case a := <-done:
+	case a := <-cl.attempt:
 		if a == nil {
 			return nil, ErrUnavailable
 		}

@@ -11,7 +11,8 @@ import (
 // never more of them than slots.
 //
 // An account may hold as many slots as are free: alone it gets half of the node, two get a third each,
-// and there is always room for another. A webhook holds at most its max_in_flight.
+// and there is always room for another. The same holds for its deliveries in memory. A webhook holds at
+// most its max_in_flight.
 type queue struct {
 	slots     int
 	depth     int
@@ -33,6 +34,7 @@ type accountQueue struct {
 	id      uuid.UUID
 	hooks   int              // its webhooks in queue.hooks
 	turns   fifo[*hookQueue] // webhooks with deliveries and room
+	waiting int
 	flying  int
 	inTurns bool
 }
@@ -61,7 +63,7 @@ func (q *queue) push(ds []*delivery) (start int, over []*delivery) {
 	pushed := 0
 	for _, d := range ds {
 		h := q.hook(d.webhook, d.account)
-		if q.closed || q.waiting >= q.depth || h.waiting.len() >= q.hookDepth {
+		if q.closed || h.account.waiting >= q.depth-q.waiting || h.waiting.len() >= q.hookDepth {
 			over = append(over, d)
 			q.drop(h)
 			continue
@@ -75,6 +77,7 @@ func (q *queue) push(ds []*delivery) (start int, over []*delivery) {
 		}
 		d.event.queued++
 		h.waiting.push(d)
+		h.account.waiting++
 		q.waiting++
 		pushed++
 		q.ready(h)
@@ -110,6 +113,7 @@ func (q *queue) take() *delivery {
 			h.flying++
 			a.flying++
 			q.flying++
+			a.waiting--
 			q.waiting--
 			q.left(d)
 			q.ready(h)
@@ -143,14 +147,18 @@ func (q *queue) done(d *delivery) {
 }
 
 // room is how many more of a webhook's retries are worth claiming: enough to keep its requests going.
-func (q *queue) room(webhook uuid.UUID, limit int) int {
+func (q *queue) room(webhook, account uuid.UUID, limit int) int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	want := min(2*limit, q.hookDepth, q.depth-q.waiting)
+	want := min(2*limit, q.hookDepth)
 	if h := q.hooks[webhook]; h != nil {
 		want -= h.waiting.len() + h.flying
 	}
-	return max(want, 0)
+	free := q.depth - q.waiting
+	if a := q.accounts[account]; a != nil {
+		free -= a.waiting
+	}
+	return max(min(want, free), 0)
 }
 
 // space is how many more deliveries fit.
@@ -196,6 +204,7 @@ func (q *queue) clear() []*delivery {
 		for h.waiting.len() > 0 {
 			d := h.waiting.pop()
 			q.left(d)
+			h.account.waiting--
 			all = append(all, d)
 		}
 		q.drop(h)

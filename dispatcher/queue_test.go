@@ -76,13 +76,16 @@ func TestAWebhookHoldsNoMoreThanItsLimit(t *testing.T) {
 }
 
 func TestWhatFindsNoRoomComesBack(t *testing.T) {
-	q := newQueue(100, 8, 5, 1<<20)
+	q := newQueue(100, 16, 5, 1<<20)
 	start, over := q.push(waiting(1, 11, 7))
 	if start != 5 || len(over) != 2 {
 		t.Errorf("one webhook: %d senders, %d over", start, len(over))
 	}
 	if start, over = q.push(waiting(1, 12, 5)); start != 3 || len(over) != 2 {
-		t.Errorf("the node: %d senders, %d over", start, len(over))
+		t.Errorf("one account: %d senders, %d over", start, len(over))
+	}
+	if start, over = q.push(waiting(2, 21, 5)); start != 4 || len(over) != 1 {
+		t.Errorf("another account: %d senders, %d over", start, len(over))
 	}
 }
 

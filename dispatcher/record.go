@@ -18,6 +18,8 @@ const (
 	lotPause = 10 * time.Millisecond
 	// maxUnrecorded outcomes may wait; beyond it senders wait for the recorder.
 	maxUnrecorded = 20_000
+	// firstRetry is how soon a transaction that failed is repeated; then ever later, up to 2 s.
+	firstRetry = 100 * time.Millisecond
 	// recordDeadline bounds one transaction that gets no answer.
 	recordDeadline = 35 * time.Second
 	// flushDeadline bounds how long a stopping node tries to write its last outcomes.
@@ -37,10 +39,12 @@ type group struct {
 type recorder struct {
 	mu      sync.Mutex // guards all below
 	groups  map[uuid.UUID]*group
-	claims  map[store.RetryRef]bool
+	claims  map[store.RetryRef]uuid.UUID // by whom: the incarnation
 	pending []store.Outcome
 	settled []*group
 	writing int        // outcomes taken by the loop and not yet written
+	since   time.Time  // when pending stopped being empty
+	given   bool       // up: nothing can be recorded any more
 	room    *sync.Cond // signalled when pending shrinks
 
 	wake chan struct{} // holds one token while there is something to write
@@ -48,7 +52,7 @@ type recorder struct {
 
 func newRecorder() *recorder {
 	r := &recorder{
-		groups: make(map[uuid.UUID]*group), claims: make(map[store.RetryRef]bool),
+		groups: make(map[uuid.UUID]*group), claims: make(map[store.RetryRef]uuid.UUID),
 		wake: make(chan struct{}, 1),
 	}
 	r.room = sync.NewCond(&r.mu)
@@ -90,25 +94,31 @@ func (r *recorder) forgetAll() {
 }
 
 // claim remembers retries that this node has in hand.
-func (r *recorder) claim(refs ...store.RetryRef) {
+func (r *recorder) claim(owner uuid.UUID, claimed []store.Retry) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, ref := range refs {
-		r.claims[ref] = true
+	for i := range claimed {
+		r.claims[store.RetryRef{WebhookID: claimed[i].WebhookID, EventID: claimed[i].EventID}] = owner
 	}
 }
 
-// unclaim forgets retries that this node cannot do anything about.
-func (r *recorder) unclaim(refs []store.RetryRef) {
+// drop forgets a delivery that belongs to somebody else now.
+func (r *recorder) drop(dl *delivery) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, ref := range refs {
+	if dl.group != nil {
+		if r.groups[dl.group.id] == dl.group {
+			delete(r.groups, dl.group.id)
+		}
+		return
+	}
+	if ref := (store.RetryRef{WebhookID: dl.webhook, EventID: dl.event.id}); r.claims[ref] == dl.owner {
 		delete(r.claims, ref)
 	}
 }
 
 // forgotten tells what of the things that the database says it owns this node does not remember.
-func (r *recorder) forgotten(m store.Mine) (lost store.Mine) {
+func (r *recorder) forgotten(me uuid.UUID, m store.Mine) (lost store.Mine) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, id := range m.Groups {
@@ -117,7 +127,7 @@ func (r *recorder) forgotten(m store.Mine) (lost store.Mine) {
 		}
 	}
 	for _, ref := range m.Retries {
-		if !r.claims[ref] {
+		if r.claims[ref] != me {
 			lost.Retries = append(lost.Retries, ref)
 		}
 	}
@@ -125,12 +135,18 @@ func (r *recorder) forgotten(m store.Mine) (lost store.Mine) {
 }
 
 // add queues an outcome. It waits while too many are unwritten: then Postgres is away, and the senders
-// are about to stop anyway.
+// are about to stop anyway. After [recorder.abandon] it drops the outcome.
 func (r *recorder) add(o store.Outcome) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for len(r.pending) >= maxUnrecorded {
+	for len(r.pending) >= maxUnrecorded && !r.given {
 		r.room.Wait()
+	}
+	if r.given {
+		return
+	}
+	if len(r.pending) == 0 {
+		r.since = time.Now()
 	}
 	r.pending = append(r.pending, o)
 	r.signal()
@@ -189,23 +205,29 @@ func (r *recorder) written(lot *store.Lot, settled []*group) {
 	r.room.Broadcast()
 }
 
-// drained waits until everything that was added is on record, or stop says so.
-func (r *recorder) drained(stop func() bool) bool {
+// drained waits until everything that was added is on record. It is false after [recorder.abandon].
+func (r *recorder) drained() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for len(r.pending)+len(r.settled)+r.writing > 0 {
-		if stop() {
-			return false
-		}
+	for len(r.pending)+len(r.settled)+r.writing > 0 && !r.given {
 		r.room.Wait()
 	}
-	return true
+	return !r.given
 }
 
-func (r *recorder) backlog() (groups, outcomes int) {
+// abandon ends every wait for the recorder. What is not on record by then is repeated by others.
+func (r *recorder) abandon() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return len(r.groups), len(r.pending) + r.writing
+	r.given = true
+	r.room.Broadcast()
+}
+
+// backlog is how many outcomes wait, and since when there has been one.
+func (r *recorder) backlog() (outcomes int, since time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.pending) + r.writing, r.since
 }
 
 func (d *Dispatcher) recordLoop(ctx context.Context) {
@@ -221,17 +243,20 @@ func (d *Dispatcher) recordLoop(ctx context.Context) {
 	}
 }
 
-// writeLot writes the next lot, again and again until Postgres takes it.
+// writeLot writes the next lot, again and again until Postgres takes it. The end of ctx means that the
+// recorder was drained or given up.
 func (d *Dispatcher) writeLot(ctx context.Context) {
 	lot, settled := d.recorder.take(d.node.id())
-	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
-		try, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordDeadline)
+	for wait := firstRetry; ; wait = min(2*wait, 2*time.Second) {
+		try, cancel := context.WithTimeout(ctx, recordDeadline)
 		err := d.store.RecordOrHalve(try, lot, d.rejected)
 		cancel()
 		if err == nil {
 			break
 		}
-		d.log.Error("outcomes could not be recorded; trying again", "outcomes", len(lot.Outcomes), "error", err)
+		if d.progressed.tick("record"); wait == firstRetry {
+			d.log.Error("outcomes cannot be recorded; trying until they are", "outcomes", len(lot.Outcomes), "error", err)
+		}
 		if pause(ctx, wait); ctx.Err() != nil {
 			return
 		}
@@ -253,16 +278,10 @@ func (d *Dispatcher) rejected(o *store.Outcome, err error) {
 
 // flushRecords waits until every outcome is on record, for as long as Postgres may be expected back.
 func (d *Dispatcher) flushRecords() error {
-	over := false
-	t := time.AfterFunc(d.flushFor, func() {
-		d.recorder.mu.Lock()
-		over = true
-		d.recorder.mu.Unlock()
-		d.recorder.room.Broadcast()
-	})
-	defer t.Stop()
-	if !d.recorder.drained(func() bool { return over }) {
-		_, n := d.recorder.backlog()
+	giveUp := time.AfterFunc(d.flushFor, d.recorder.abandon)
+	defer giveUp.Stop()
+	if !d.recorder.drained() {
+		n, _ := d.recorder.backlog()
 		d.log.Error("stopping with outcomes unrecorded: their deliveries will be repeated", "outcomes", n)
 		return errStopping
 	}

@@ -33,6 +33,7 @@ func (d *Dispatcher) recoverLoop(ctx context.Context) {
 		case <-t.C:
 		case <-d.node.orphans:
 		}
+		d.progressed.tick("recover")
 		if !d.node.mayStart() || !d.node.settledIn.Load() {
 			continue
 		}
@@ -42,7 +43,6 @@ func (d *Dispatcher) recoverLoop(ctx context.Context) {
 				break
 			}
 		}
-		d.progressed.tick("recover")
 	}
 }
 
@@ -50,7 +50,9 @@ func (d *Dispatcher) recoverLoop(ctx context.Context) {
 func (d *Dispatcher) takeOverGroups(ctx context.Context) error {
 	for d.queue.space() > 0 && d.node.mayStart() {
 		me := d.node.id()
-		groups, err := d.store.TakeGroups(ctx, me, takeGroups)
+		short, cancel := context.WithTimeout(ctx, engineDeadline)
+		groups, err := d.store.TakeGroups(short, me, takeGroups)
+		cancel()
 		if err != nil || len(groups) == 0 {
 			return err
 		}
@@ -65,21 +67,12 @@ func (d *Dispatcher) takeOverGroups(ctx context.Context) error {
 
 // recoverForgotten takes over from itself.
 func (d *Dispatcher) recoverForgotten(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, engineDeadline)
+	defer cancel()
 	me := d.node.id()
-	mine, err := d.store.Mine(ctx, me)
+	lost, err := d.freeForgotten(ctx, me)
 	if err != nil {
 		return err
-	}
-	// A group that was settled since is named too; then nothing is left to take.
-	lost := d.recorder.forgotten(mine)
-	if len(lost.Retries) > 0 {
-		if err := d.store.FreeRetries(ctx, me, lost.Retries); err != nil {
-			return err
-		}
-		for _, ref := range lost.Retries {
-			d.due.note(ref.WebhookID, d.node.now())
-		}
-		d.log.Info("forgotten retries freed", "retries", len(lost.Retries))
 	}
 	for len(lost.Groups) > 0 {
 		n := min(len(lost.Groups), takeGroups)
@@ -99,11 +92,38 @@ func (d *Dispatcher) recoverForgotten(ctx context.Context) error {
 	return nil
 }
 
+// freeForgotten gives claims that nobody here remembers free again, and answers what else was
+// forgotten. No claim is under way meanwhile, which would look like one.
+func (d *Dispatcher) freeForgotten(ctx context.Context, me uuid.UUID) (lost store.Mine, err error) {
+	d.claiming.Lock()
+	defer d.claiming.Unlock()
+	mine, err := d.store.Mine(ctx, me)
+	if err != nil {
+		return lost, err
+	}
+	// A group that was settled since is named too; then nothing is left to take.
+	lost = d.recorder.forgotten(me, mine)
+	if len(lost.Retries) == 0 {
+		return lost, nil
+	}
+	if err := d.store.FreeRetries(ctx, me, lost.Retries); err != nil {
+		return lost, err
+	}
+	for _, ref := range lost.Retries {
+		d.due.note(ref.WebhookID, d.node.now())
+	}
+	d.log.Info("forgotten retries freed", "retries", len(lost.Retries))
+	return lost, nil
+}
+
 // resume queues what groups still owe. What killed its node twice is written to retries pair by pair,
 // where a culprit is counted alone.
 func (d *Dispatcher) resume(ctx context.Context, me uuid.UUID, groups []store.OpenGroup) error {
 	for _, g := range groups {
-		owed, err := d.store.Owed(ctx, g)
+		d.progressed.tick("recover")
+		short, cancel := context.WithTimeout(ctx, engineDeadline)
+		owed, err := d.store.Owed(short, g)
+		cancel()
 		if err != nil {
 			return err // the groups are this node's and not in its memory: found again
 		}
@@ -126,6 +146,7 @@ func (d *Dispatcher) resumed(grp *group, owed []store.Owed) []*delivery {
 	shared := make(map[uuid.UUID]*event)
 	ds := make([]*delivery, len(owed))
 	for i, o := range owed {
+		limit, _ := d.limitOf(o.WebhookID)
 		e := shared[o.Event.ID]
 		if e == nil {
 			e = newEvent(o.Event)
@@ -140,7 +161,7 @@ func (d *Dispatcher) resumed(grp *group, owed []store.Owed) []*delivery {
 		}
 		ds[i] = &delivery{
 			event: e, webhook: o.WebhookID, account: o.AccountID, owner: grp.owner, group: grp, trigger: trigger,
-			number: o.Number, tries: o.Number, firstAt: fanfare.EventTime(e.id), queuedAt: now, limit: d.limitOf(o.WebhookID),
+			number: o.Number, tries: o.Number, firstAt: fanfare.EventTime(e.id), queuedAt: now, limit: limit,
 		}
 	}
 	return ds
@@ -149,7 +170,9 @@ func (d *Dispatcher) resumed(grp *group, owed []store.Owed) []*delivery {
 // freeOrphans gives retries that dead nodes had in hand free again.
 func (d *Dispatcher) freeOrphans(ctx context.Context) error {
 	for {
-		due, done, err := d.store.FreeOrphans(ctx, freeRows)
+		short, cancel := context.WithTimeout(ctx, engineDeadline)
+		due, done, err := d.store.FreeOrphans(short, freeRows)
+		cancel()
 		if err != nil {
 			return err
 		}

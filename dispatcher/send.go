@@ -2,7 +2,9 @@ package dispatcher
 
 import (
 	"context"
+	"errors"
 	"log/slog"
+	"math"
 	"math/rand/v2"
 	"net/http"
 	"strconv"
@@ -22,14 +24,26 @@ import (
 // maxTakeovers is how many nodes may die with a retry in hand before it is suspected of killing them.
 const maxTakeovers = 3
 
-// enqueue hands deliveries to the senders. Those that find no room wait in Postgres instead.
+// maxParking is how many deliveries may wait for the recorder to park them before the node takes no
+// more events.
+const maxParking = 100_000
+
+// enqueue hands deliveries to the senders. Those that find no room wait in Postgres instead. It does not
+// wait for the recorder: the loops that queue would stand still.
 func (d *Dispatcher) enqueue(ds []*delivery) {
 	start, over := d.queue.push(ds)
 	d.startSenders(start)
-	for _, dl := range over {
-		d.metrics.parked.Inc()
-		d.recorder.add(d.parked(dl))
+	if len(over) == 0 {
+		return
 	}
+	d.metrics.parked.Add(float64(len(over)))
+	d.parking.Add(int64(len(over)))
+	d.senders.Go(func() {
+		for _, dl := range over {
+			d.recorder.add(d.parked(dl))
+			d.parking.Add(-1)
+		}
+	})
 }
 
 func (d *Dispatcher) startSenders(n int) {
@@ -45,17 +59,33 @@ func (d *Dispatcher) sender() {
 	for {
 		if !d.node.mayStart() {
 			d.queue.end()
+			if d.node.mayStart() { // renewed since: whoever did so may have counted this sender
+				d.startSenders(d.queue.wake())
+			}
 			return
 		}
 		dl := d.queue.take()
 		if dl == nil {
 			return
 		}
-		d.recorder.add(d.send(dl))
+		d.deliver(dl)
 		d.queue.done(dl)
-		d.progressed.tick("send")
 	}
 }
+
+// deliver sends what is this node's to send. A delivery of an incarnation that is dead is somebody
+// else's now, and is dropped.
+func (d *Dispatcher) deliver(dl *delivery) {
+	if dl.owner != d.node.id() {
+		d.recorder.drop(dl)
+		return
+	}
+	d.recorder.add(d.send(dl))
+}
+
+// mine reports whether a request about the delivery may start: this incarnation has it in hand, and no
+// other node can have taken over.
+func (d *Dispatcher) mine(dl *delivery) bool { return dl.owner == d.node.id() && d.node.mayStart() }
 
 // send brings a delivery to its next outcome: an attempt, or a decision without one.
 func (d *Dispatcher) send(dl *delivery) store.Outcome {
@@ -75,7 +105,12 @@ func (d *Dispatcher) send(dl *delivery) store.Outcome {
 	case retry.Schedule(w.RetrySchedule).Expired(dl.firstAt, now):
 		return d.decided(dl, w, fanfare.Exhausted, fanfare.ReasonExpired)
 	}
-	return d.attempt(dl, w)
+	req, fault := d.request(dl, w)
+	// Both the registry and the log may have been asked: the lease counts now, not when that began.
+	if !d.mine(dl) {
+		return d.parked(dl)
+	}
+	return d.attempt(dl, w, req, fault)
 }
 
 // lookup finds the webhook, or says why there is none. It knows neither only when the node stops.
@@ -102,16 +137,23 @@ func (d *Dispatcher) lookup(dl *delivery) (*registry.Webhook, fanfare.Reason) {
 	}
 }
 
-// attempt makes one request and turns what came back into an outcome.
-func (d *Dispatcher) attempt(dl *delivery, w *registry.Webhook) store.Outcome {
+// attempt makes one request, unless there is none for a fault, and turns what came back into an outcome.
+func (d *Dispatcher) attempt(dl *delivery, w *registry.Webhook, req *egress.Request, fault *egress.Result) store.Outcome {
 	a := d.newAttempt(dl, w)
 	a.Number, a.URL, a.Method = dl.number+1, w.URL, http.MethodPost
 	first := dl.number == 0
 	if first {
-		d.metrics.startSeconds.WithLabelValues(d.streaks.endpoint(dl.webhook)).Observe(a.StartedAt.Sub(fanfare.EventTime(dl.event.id)).Seconds())
 		dl.firstAt = a.StartedAt
+		if !dl.event.test {
+			waited := a.StartedAt.Sub(fanfare.EventTime(dl.event.id))
+			d.metrics.startSeconds.WithLabelValues(d.streaks.endpoint(dl.webhook)).Observe(waited.Seconds())
+		}
 	}
-	r := d.request(dl, w, a)
+	r := fault
+	if r == nil {
+		sent := d.egress.Do(d.sendCtx, req)
+		r = &sent
+	}
 	a.Duration = r.Duration
 	a.Status, a.ResponseHeaders, a.ResponseBody = r.Status, r.Header, r.Body
 	a.ErrorDetail = r.Detail
@@ -140,38 +182,41 @@ func (d *Dispatcher) attempt(dl *delivery, w *registry.Webhook) store.Outcome {
 	return o
 }
 
-// request signs and sends. The bytes depend on the event alone, so that every try sends the same.
-func (d *Dispatcher) request(dl *delivery, w *registry.Webhook, a *fanfare.Attempt) egress.Result {
+// request makes the request, or says why there is none. The bytes depend on the event alone, so that
+// every try sends the same.
+func (d *Dispatcher) request(dl *delivery, w *registry.Webhook) (*egress.Request, *egress.Result) {
 	now := time.Now()
-	own := func(detail string) egress.Result {
-		return egress.Result{StartedAt: now, Error: fanfare.ErrOwn, Detail: detail, OwnFault: true}
+	own := func(detail string) (*egress.Request, *egress.Result) {
+		return nil, &egress.Result{StartedAt: now, Error: fanfare.ErrOwn, Detail: detail, OwnFault: true}
 	}
 	data := dl.event.data
 	if data == nil {
-		events, err := d.store.EventsByID(d.sendCtx, []uuid.UUID{dl.event.id})
+		ctx, cancel := context.WithTimeout(d.sendCtx, engineDeadline)
+		defer cancel()
+		events, err := d.store.EventsByID(ctx, []uuid.UUID{dl.event.id}, math.MaxInt64)
 		if err != nil {
 			return own("the event could not be read")
 		}
-		if e := events[dl.event.id]; e != nil {
-			data = e.Data
-		} else {
-			return egress.Result{StartedAt: now, Error: fanfare.ErrRequest, Detail: "the event is no longer kept"}
+		e := events[dl.event.id]
+		if e == nil {
+			return nil, &egress.Result{StartedAt: now, Error: fanfare.ErrRequest, Detail: "the event is no longer kept"}
 		}
+		data = e.Data
 	}
+	now = time.Now()
 	secrets := w.Secrets(now)
 	if len(secrets) == 0 {
 		return own("the webhook's secret could not be opened")
 	}
 	body := envelope(dl.event, data)
-	id := dl.event.id.String()
 	h := make(http.Header, 8)
-	signature.SetHeaders(h, id, now, body, secrets...)
+	signature.SetHeaders(h, dl.event.id.String(), now, body, secrets...)
 	h["Content-Type"] = contentType
 	h["X-Fanfare-Webhook-Id"] = []string{w.ID.String()}
 	h["X-Fanfare-Account-Id"] = []string{w.AccountID.String()}
 	h["X-Fanfare-Event-Type"] = []string{dl.event.typ}
-	h["X-Fanfare-Attempt"] = []string{strconv.Itoa(a.Number)}
-	return d.egress.Do(d.sendCtx, &egress.Request{Method: a.Method, URL: w.URL, Header: h, Body: body, Timeout: w.Timeout})
+	h["X-Fanfare-Attempt"] = []string{strconv.Itoa(dl.number + 1)}
+	return &egress.Request{Method: http.MethodPost, URL: w.URL, Header: h, Body: body, Timeout: w.Timeout}, nil
 }
 
 var contentType = []string{"application/json"}
@@ -197,12 +242,18 @@ func envelope(e *event, data []byte) []byte {
 }
 
 // disableGone switches a webhook off whose receiver answered 410. It tries until that is durable, since
-// the attempt's record says so; false means that the node stops first.
+// the attempt's record says so; false means that the node stops first, or that the webhook has another
+// URL by now.
 func (d *Dispatcher) disableGone(w *registry.Webhook, at time.Time) bool {
 	for {
-		changed, err := d.store.DisableWebhook(d.sendCtx, w.ID, fanfare.Disabled{
+		ctx, cancel := context.WithTimeout(d.sendCtx, engineDeadline)
+		changed, err := d.store.DisableWebhook(ctx, w.ID, w.URL, fanfare.Disabled{
 			By: fanfare.DisabledByGone, Reason: "the receiver answered 410 Gone", At: at,
 		})
+		cancel()
+		if errors.Is(err, store.ErrVersion) {
+			return false
+		}
 		if err == nil {
 			if changed {
 				d.metrics.disabled.WithLabelValues(fanfare.DisabledByGone).Inc()

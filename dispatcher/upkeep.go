@@ -15,6 +15,10 @@ const (
 	changesKept = 24 * time.Hour
 	upkeepEvery = 10 * time.Minute
 	countEvery  = 10 * time.Second
+	// maxSkew is how far the two clocks may differ before no partition is made or removed.
+	maxSkew = time.Hour
+	// upkeepDeadline is less than what Healthy takes for a hang.
+	upkeepDeadline = 90 * time.Second
 )
 
 // upkeepLoop makes partitions ahead and removes old ones, forgets what is kept for a day, and counts what
@@ -29,12 +33,7 @@ func (d *Dispatcher) upkeepLoop(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-count.C:
-			b, err := d.store.Backlog(ctx)
-			if err != nil {
-				d.logTrouble(ctx, "the backlog could not be counted", err)
-				continue
-			}
-			d.metrics.setBacklog(b)
+			d.countBacklog(ctx)
 		case <-upkeep.C:
 			wait := upkeepEvery
 			if err := d.upkeep(ctx); err != nil {
@@ -47,7 +46,24 @@ func (d *Dispatcher) upkeepLoop(ctx context.Context) {
 	}
 }
 
+func (d *Dispatcher) countBacklog(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, engineDeadline)
+	defer cancel()
+	b, err := d.store.Backlog(ctx)
+	if err != nil {
+		d.logTrouble(ctx, "the backlog could not be counted", err)
+		return
+	}
+	d.metrics.setBacklog(b)
+}
+
 func (d *Dispatcher) upkeep(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, upkeepDeadline)
+	defer cancel()
+	// A clock that jumps must neither remove the log nor make a day far ahead its present.
+	if skew := d.node.skew(); skew.Abs() > maxSkew {
+		return fmt.Errorf("the database's clock and this machine's differ by %s: set the wrong one right", skew.Round(time.Second))
+	}
 	if err := d.ensurePartitions(ctx); err != nil {
 		return err
 	}
@@ -113,12 +129,16 @@ func (d *Dispatcher) Healthy() error {
 	d.progressed.mu.Lock()
 	last := maps.Clone(d.progressed.last)
 	d.progressed.mu.Unlock()
-	for _, loop := range []string{"lease", "upkeep"} { // these turn even in an idle node
+	for _, loop := range []string{"lease", "claim", "recover", "upkeep"} { // these turn in an idle node too
 		if at, ran := last[loop]; ran && time.Since(at) > stuckAfter {
 			return fmt.Errorf("the %s loop has made no progress for %s", loop, time.Since(at).Round(time.Second))
 		}
 	}
-	if _, n := d.recorder.backlog(); n > 0 && time.Since(last["record"]) > stuckAfter {
+	n, since := d.recorder.backlog()
+	if last["record"].After(since) {
+		since = last["record"]
+	}
+	if n > 0 && time.Since(since) > stuckAfter {
 		return fmt.Errorf("%d outcomes wait and the record loop makes no progress", n)
 	}
 	return nil

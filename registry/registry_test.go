@@ -191,7 +191,7 @@ func TestWhatWasAnsweredIsKnownToOthersAfterCatchUp(t *testing.T) {
 		if got := other.Snapshot().Match(nil, account, "a"); len(got) != 1 || got[0].ID != w.ID {
 			t.Fatalf("round %d: after the creation %d webhooks match", i, len(got))
 		}
-		_, err := b.store.DisableWebhook(t.Context(), w.ID, fanfare.Disabled{By: fanfare.DisabledByUser})
+		_, err := b.store.DisableWebhook(t.Context(), w.ID, w.URL, fanfare.Disabled{By: fanfare.DisabledByUser})
 		b.must(err)
 		b.must(other.CatchUp(t.Context()))
 		if other.Snapshot().Webhook(w.ID).Enabled() {
@@ -304,7 +304,7 @@ func TestReadingChangesGivesWhatALoadGives(t *testing.T) {
 			case 8:
 				err = b.store.RotateWebhookSecret(ctx, hook.AccountID, hook.ID, b.sealed(hook.AccountID, hook.ID, signature.GenerateSecret()), time.Hour, nil)
 			case 9:
-				_, err = b.store.DisableWebhook(ctx, hook.ID, fanfare.Disabled{By: fanfare.DisabledByGone})
+				_, err = b.store.DisableWebhook(ctx, hook.ID, hook.URL, fanfare.Disabled{By: fanfare.DisabledByGone})
 			case 10:
 				err = b.store.DeleteWebhook(ctx, hook.AccountID, hook.ID, 0)
 			}

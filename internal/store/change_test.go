@@ -137,7 +137,7 @@ func TestAChangeRaisesTheVersionOfWhatItIsAbout(t *testing.T) {
 			return s.RotateWebhookSecret(ctx, account, w.ID, SealedSecret{ID: newID(), Sealed: []byte("s")}, time.Hour, nil)
 		}},
 		{"disable a webhook", account, fmt.Sprint("webhook ", account, " ", w.ID, " "), func() error {
-			_, err := s.DisableWebhook(ctx, w.ID, fanfare.Disabled{By: fanfare.DisabledByGone})
+			_, err := s.DisableWebhook(ctx, w.ID, w.URL, fanfare.Disabled{By: fanfare.DisabledByGone})
 			return err
 		}},
 		{"delete a webhook", account, fmt.Sprint("webhook ", account, " ", w.ID, " "), func() error {

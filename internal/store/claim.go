@@ -116,12 +116,14 @@ func (s *Store) DueWebhooks(ctx context.Context) (map[uuid.UUID]time.Time, error
 }
 
 const eventsByIDSQL = `
-SELECT id, account_id, type, data, occurred_at, test FROM events WHERE id = ANY ($1)`
+SELECT id, account_id, type, CASE WHEN sum(length(data)) OVER (ORDER BY id) <= $2 THEN data END, occurred_at, test
+FROM events WHERE id = ANY ($1)`
 
-// EventsByID reads events for sending. One that is unknown is missing in the result.
-func (s *Store) EventsByID(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID]*fanfare.Event, error) {
+// EventsByID reads events for sending. One that is unknown is missing in the result. Beyond maxBytes of
+// data, oldest first, an event comes without.
+func (s *Store) EventsByID(ctx context.Context, ids []uuid.UUID, maxBytes int64) (map[uuid.UUID]*fanfare.Event, error) {
 	events := make(map[uuid.UUID]*fanfare.Event, len(ids))
-	rows, err := s.engine.Query(ctx, eventsByIDSQL, ids)
+	rows, err := s.engine.Query(ctx, eventsByIDSQL, ids, maxBytes)
 	if err == nil {
 		for rows.Next() {
 			var e fanfare.Event

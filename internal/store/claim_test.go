@@ -208,7 +208,7 @@ func TestEventsAreReadByIDWithoutThoseThatAreUnknown(t *testing.T) {
 	c := f.ingest(t, g)
 	first, second := c.ID(g, 0), c.ID(g, 1)
 
-	events, err := f.EventsByID(t.Context(), []uuid.UUID{first, second, second, uuid.New(), {}})
+	events, err := f.EventsByID(t.Context(), []uuid.UUID{first, second, second, uuid.New(), {}}, 1<<40)
 
 	if err != nil || len(events) != 2 {
 		t.Fatalf("read %v, %v", events, err)

@@ -134,6 +134,7 @@ func queueAttempts(b *pgx.Batch, lot *Lot) {
 	}
 }
 
+// A lot that is written again may find that a delivery it parked has ended since.
 const insertRetriesSQL = `
 INSERT INTO retries (webhook_id, event_id, account_id, trigger, number, tries, first_at, due_at)
 SELECT u.webhook_id, u.event_id, u.account_id, u.trigger, u.number, u.tries, u.first_at, u.due_at
@@ -141,6 +142,7 @@ FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::int[], $6::int[]
 	AS u (webhook_id, event_id, account_id, trigger, number, tries, first_at, due_at, group_id)
 WHERE EXISTS (SELECT FROM open_groups g WHERE g.id = u.group_id AND g.owner = $10)
 	AND u.event_id >= (SELECT event_id FROM log_horizon)
+	AND NOT EXISTS (SELECT FROM attempts a WHERE a.webhook_id = u.webhook_id AND a.event_id = u.event_id AND a.state <> 'pending')
 ON CONFLICT DO NOTHING`
 
 // The two statements below say of the owner IS NOT DISTINCT FROM, which no index serves: searched by

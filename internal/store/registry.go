@@ -100,7 +100,7 @@ type registrySQL struct{ accounts, eventTypes, keys, webhooks, secrets string }
 
 // RegistryHead answers the registry's present state. It is one cheap statement.
 func (s *Store) RegistryHead(ctx context.Context) (RegistryMark, error) {
-	m, err := readMark(s.pool.QueryRow(ctx, registryMarkSQL))
+	m, err := readMark(s.sync.QueryRow(ctx, registryMarkSQL))
 	if err != nil {
 		return m, fmt.Errorf("read the registry's version: %w", err)
 	}
@@ -153,7 +153,7 @@ func (s *Store) RegistryChanges(ctx context.Context, since RegistryMark, sink Re
 // readRegistry runs read in a transaction that sees one state of the database.
 func (s *Store) readRegistry(ctx context.Context, read func(pgx.Tx) error) error {
 	options := pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
-	return pgx.BeginTxFunc(ctx, s.pool, options, func(tx pgx.Tx) error {
+	return pgx.BeginTxFunc(ctx, s.sync, options, func(tx pgx.Tx) error {
 		// A million webhooks take their time.
 		if _, err := tx.Exec(ctx, `SET LOCAL statement_timeout = '5min'`); err != nil {
 			return err
@@ -295,7 +295,7 @@ DELETE FROM registry_changes WHERE at < clock_timestamp() - $1::interval AND ver
 // Listen calls onNotify once when it listens to a channel, and then for each notification, on a
 // connection of its own. It returns when ctx ends or the connection is lost, always with an error.
 func (s *Store) Listen(ctx context.Context, channel string, onNotify func()) error {
-	conn, err := pgx.ConnectConfig(ctx, s.pool.Config().ConnConfig)
+	conn, err := pgx.ConnectConfig(ctx, s.sync.Config().ConnConfig)
 	if err != nil {
 		return fmt.Errorf("listen to %s: %w", channel, err)
 	}

@@ -41,10 +41,11 @@ type Options struct {
 
 // Store is one database. Each of its pools exists so that its users never wait for another's.
 type Store struct {
-	pool     *pgxpool.Pool // the API, the registry: anything that a client waits for
+	pool     *pgxpool.Pool // the API: anything that a client waits for
 	ingest   *pgxpool.Pool // one connection: commits to the log
 	recorder *pgxpool.Pool // one connection: outcomes, with synchronous_commit off
 	lease    *pgxpool.Pool // one connection: nothing may delay a renewal
+	sync     *pgxpool.Pool // the registry: no list of a client's may delay what was disabled
 	engine   *pgxpool.Pool // claims, takeovers, partitions
 	log      *slog.Logger
 }
@@ -82,6 +83,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 			"enable_hashjoin":  "off",
 			"enable_mergejoin": "off",
 		}},
+		{&s.sync, 2, map[string]string{"statement_timeout": "5min"}},
 		{&s.lease, 1, map[string]string{"statement_timeout": "2s"}},
 		{&s.engine, 4, map[string]string{"plan_cache_mode": "force_custom_plan", "statement_timeout": "30s", "lock_timeout": "5s"}},
 	}
@@ -102,7 +104,7 @@ const ingestCommit = "on"
 
 // Close waits until every connection is given back, and closes them.
 func (s *Store) Close() {
-	for _, p := range []*pgxpool.Pool{s.pool, s.ingest, s.recorder, s.lease, s.engine} {
+	for _, p := range []*pgxpool.Pool{s.pool, s.ingest, s.recorder, s.sync, s.lease, s.engine} {
 		if p != nil {
 			p.Close()
 		}
@@ -121,6 +123,8 @@ func connect(ctx context.Context, url string, conns int32, settings map[string]s
 	c.MinConns = 0
 	c.MaxConnIdleTime = 5 * time.Minute
 	c.ConnConfig.ConnectTimeout = 5 * time.Second
+	dialer := &net.Dialer{Timeout: c.ConnConfig.ConnectTimeout, KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 5 * time.Second, Interval: 2 * time.Second, Count: 3}}
+	c.ConnConfig.DialFunc = dialer.DialContext
 	c.ConnConfig.StatementCacheCapacity = 128
 	params := c.ConnConfig.RuntimeParams
 	maps.Copy(params, map[string]string{

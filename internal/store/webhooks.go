@@ -219,24 +219,29 @@ func (s *Store) DeleteWebhook(ctx context.Context, account, id uuid.UUID, ifMatc
 	})
 }
 
-// DisableWebhook disables a webhook for everybody, now if d.At is zero. It changes nothing if the
-// webhook is disabled already or deleted.
-func (s *Store) DisableWebhook(ctx context.Context, id uuid.UUID, d fanfare.Disabled) (changed bool, err error) {
+// DisableWebhook disables a webhook for what happened at url, now if d.At is zero. It changes nothing if
+// the webhook is disabled already or deleted. If it has another URL by now the error is [ErrVersion].
+func (s *Store) DisableWebhook(ctx context.Context, id uuid.UUID, url string, d fanfare.Disabled) (changed bool, err error) {
 	var account uuid.UUID
-	err = s.pool.QueryRow(ctx, `SELECT account_id FROM webhooks WHERE id = $1 AND deleted_at IS NULL AND disabled_by IS NULL`, id).
-		Scan(&account)
+	var now string
+	err = s.pool.QueryRow(ctx, `SELECT account_id, url FROM webhooks WHERE id = $1 AND deleted_at IS NULL AND disabled_by IS NULL`, id).
+		Scan(&account, &now)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return false, nil
 	}
 	if err != nil {
 		return false, fmt.Errorf("disable a webhook: %w", err)
 	}
+	if now != url {
+		return false, ErrVersion
+	}
 	spec := changeSpec{doing: "disable a webhook", accounts: []uuid.UUID{account}}
 	err = s.change(ctx, spec, func(ctx context.Context, c *change) error {
 		tag, err := c.Exec(ctx, `
 UPDATE webhooks SET disabled_by = $3, disabled_reason = $4, disabled_at = coalesce($5, now()), version = version + 1,
 	updated_at = clock_timestamp()
-WHERE account_id = $1 AND id = $2 AND deleted_at IS NULL AND disabled_by IS NULL`, account, id, d.By, d.Reason, nullTime(d.At))
+WHERE account_id = $1 AND id = $2 AND deleted_at IS NULL AND disabled_by IS NULL AND url = $6`,
+			account, id, d.By, d.Reason, nullTime(d.At), url)
 		if err != nil {
 			return err
 		}

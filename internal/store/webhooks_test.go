@@ -177,13 +177,16 @@ func TestOnlyAnEnabledWebhookIsDisabled(t *testing.T) {
 	w, gone := newWebhook(t, s, account, "*"), newWebhook(t, s, account, "*")
 	must(t, s.DeleteWebhook(t.Context(), account, gone.ID, 0))
 
+	if _, err := s.DisableWebhook(t.Context(), w.ID, "https://elsewhere.example/", fanfare.Disabled{By: fanfare.DisabledByGone}); !errors.Is(err, ErrVersion) {
+		t.Errorf("disabled for what happened at another URL: %v", err)
+	}
 	for _, c := range []struct {
 		name string
 		id   uuid.UUID
 		want bool
 	}{{"enabled", w.ID, true}, {"disabled", w.ID, false}, {"deleted", gone.ID, false}, {"unknown", newID(), false}} {
 		before := headVersion(t, s)
-		changed, err := s.DisableWebhook(t.Context(), c.id, fanfare.Disabled{By: fanfare.DisabledByGone, Reason: c.name})
+		changed, err := s.DisableWebhook(t.Context(), c.id, w.URL, fanfare.Disabled{By: fanfare.DisabledByGone, Reason: c.name})
 		must(t, err)
 		if moved := headVersion(t, s) > before; changed != c.want || moved != c.want {
 			t.Errorf("%s: changed %v, the registry moved %v", c.name, changed, moved)
