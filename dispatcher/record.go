@@ -102,21 +102,6 @@ func (r *recorder) claim(owner uuid.UUID, claimed []store.Retry) {
 	}
 }
 
-// drop forgets a delivery that belongs to somebody else now.
-func (r *recorder) drop(dl *delivery) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if dl.group != nil {
-		if r.groups[dl.group.id] == dl.group {
-			delete(r.groups, dl.group.id)
-		}
-		return
-	}
-	if ref := (store.RetryRef{WebhookID: dl.webhook, EventID: dl.event.id}); r.claims[ref] == dl.owner {
-		delete(r.claims, ref)
-	}
-}
-
 // forgotten tells what of the things that the database says it owns this node does not remember.
 func (r *recorder) forgotten(me uuid.UUID, m store.Mine) (lost store.Mine) {
 	r.mu.Lock()
@@ -197,7 +182,8 @@ func (r *recorder) written(lot *store.Lot, settled []*group) {
 		delete(r.groups, g.id)
 	}
 	for i := range lot.Outcomes {
-		if o := &lot.Outcomes[i]; o.Group == uuid.Nil {
+		// By now another incarnation of this node may have claimed the same row.
+		if o := &lot.Outcomes[i]; o.Group == uuid.Nil && r.claims[o.Ref()] == o.Owner {
 			delete(r.claims, o.Ref())
 		}
 	}
@@ -273,7 +259,7 @@ func (d *Dispatcher) writeLot(ctx context.Context) {
 func (d *Dispatcher) rejected(o *store.Outcome, err error) {
 	d.metrics.rejected.Inc()
 	ref := o.Ref()
-	d.log.Error("an outcome was refused by Postgres and left out", "event", ref.EventID, "webhook", ref.WebhookID, "error", err)
+	d.log.Error("an outcome was refused by Postgres; what it can take of it is kept", "event", ref.EventID, "webhook", ref.WebhookID, "error", err)
 }
 
 // flushRecords waits until every outcome is on record, for as long as Postgres may be expected back.

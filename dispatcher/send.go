@@ -68,23 +68,14 @@ func (d *Dispatcher) sender() {
 		if dl == nil {
 			return
 		}
-		d.deliver(dl)
+		d.recorder.add(d.send(dl))
 		d.queue.done(dl)
 	}
 }
 
-// deliver sends what is this node's to send. A delivery of an incarnation that is dead is somebody
-// else's now, and is dropped.
-func (d *Dispatcher) deliver(dl *delivery) {
-	if dl.owner != d.node.id() {
-		d.recorder.drop(dl)
-		return
-	}
-	d.recorder.add(d.send(dl))
-}
-
 // mine reports whether a request about the delivery may start: this incarnation has it in hand, and no
-// other node can have taken over.
+// other node can have taken over. What is said of a delivery that is somebody else's by now changes
+// nothing: the recorder's fence sees to that.
 func (d *Dispatcher) mine(dl *delivery) bool { return dl.owner == d.node.id() && d.node.mayStart() }
 
 // send brings a delivery to its next outcome: an attempt, or a decision without one.

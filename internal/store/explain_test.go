@@ -135,7 +135,7 @@ func TestHotStatementsUseTheirIndexes(t *testing.T) {
 		"my retries":            {[]any{f.node}, []string{"retries_owner"}},
 		"lock groups":           {[]any{events, f.node}, nil},
 		"settle":                {[]any{events, f.node}, nil},
-		"new retries":           {[]any{of, events, of, texts, ints, ints, times, times, of, f.node}, nil},
+		"new retries":           {[]any{of, events, of, texts, ints, ints, times, times, of, f.node, events[0], events[len(events)-1]}, nil},
 		"retries that go back":  {[]any{of, events, texts, ints, ints, times, times, ints, f.node}, []string{"retries_pkey"}},
 		"retries that end":      {[]any{of, events, f.node}, []string{"retries_pkey"}},
 	}

@@ -1,9 +1,11 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -142,7 +144,11 @@ FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::int[], $6::int[]
 	AS u (webhook_id, event_id, account_id, trigger, number, tries, first_at, due_at, group_id)
 WHERE EXISTS (SELECT FROM open_groups g WHERE g.id = u.group_id AND g.owner = $10)
 	AND u.event_id >= (SELECT event_id FROM log_horizon)
-	AND NOT EXISTS (SELECT FROM attempts a WHERE a.webhook_id = u.webhook_id AND a.event_id = u.event_id AND a.state <> 'pending')
+	AND NOT EXISTS (
+		SELECT FROM attempts a
+		WHERE a.webhook_id = u.webhook_id AND a.event_id = u.event_id AND a.state <> 'pending'
+			AND a.event_id BETWEEN $11 AND $12 -- opens the lot's days only
+	)
 ON CONFLICT DO NOTHING`
 
 // The two statements below say of the owner IS NOT DISTINCT FROM, which no index serves: searched by
@@ -187,7 +193,9 @@ func queueNewRetries(b *pgx.Batch, lot *Lot) {
 		}
 	}
 	if len(c.webhooks) > 0 {
-		b.Queue(insertRetriesSQL, c.webhooks, c.events, c.accounts, c.triggers, c.numbers, c.tries, c.firsts, c.dues, c.groups, lot.Owner)
+		compare := func(a, b uuid.UUID) int { return bytes.Compare(a[:], b[:]) }
+		b.Queue(insertRetriesSQL, c.webhooks, c.events, c.accounts, c.triggers, c.numbers, c.tries, c.firsts, c.dues, c.groups, lot.Owner,
+			slices.MinFunc(c.events, compare), slices.MaxFunc(c.events, compare))
 	}
 }
 
