@@ -247,7 +247,6 @@ func TestOneBadRowOfALotLeavesAlone(t *testing.T) {
 				}
 				culprits = append(culprits, o)
 			})
-
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -172,7 +172,8 @@ func TestWhatAnotherNodeJustTookOverIsLeftToIt(t *testing.T) {
 		want string // what the row looks like afterwards: its owner and takeovers
 	}{
 		"groups": {
-			store.Gated(store.TakeGroupsSQL), []any{uuid.UUID{1}, 10},
+			store.Gated(store.TakeGroupsSQL),
+			[]any{uuid.UUID{1}, 10},
 			func(f *logFixture, me uuid.UUID) error {
 				_, err := f.TakeGroups(t.Context(), me, 10)
 				return err
@@ -180,7 +181,8 @@ func TestWhatAnotherNodeJustTookOverIsLeftToIt(t *testing.T) {
 			`SELECT owner = $1 AND takeovers = 1 FROM open_groups`,
 		},
 		"retries": {
-			store.Gated(store.FreeOrphansSQL), []any{10},
+			store.Gated(store.FreeOrphansSQL),
+			[]any{10},
 			func(f *logFixture, me uuid.UUID) error {
 				if _, _, err := f.FreeOrphans(t.Context(), 10); err != nil {
 					return err
@@ -381,7 +383,6 @@ func TestForgottenRetriesAreFreedUnlessAnotherHasThem(t *testing.T) {
 	f.retry(t, e[2], hook, f.node, time.Now()) // in hand
 
 	err := f.FreeRetries(t.Context(), f.node, []store.RetryRef{{WebhookID: hook, EventID: e[0]}, {WebhookID: hook, EventID: e[1]}, {}})
-
 	if err != nil {
 		t.Fatal(err)
 	}
