@@ -101,12 +101,19 @@ type Dispatcher struct {
 // New prepares a dispatcher. It does nothing before [Dispatcher.Run].
 func New(s *store.Store, r *registry.Registry, e *egress.Client, o Options) *Dispatcher {
 	o.setDefaults()
-	d := &Dispatcher{opts: o, store: s, registry: r, egress: e, log: o.Log, due: newDueHeap(), streaks: streaks{n: make(map[uuid.UUID]int)}, progressed: newProgress(), flushFor: flushDeadline}
+	d := &Dispatcher{
+		opts: o, store: s, registry: r, egress: e, log: o.Log,
+		node:     newNode(),
+		incoming: newCommitter(o.IngestDepth, o.IngestBytes),
+		queue:    newQueue(o.Slots, o.QueueDepth, o.HookDepth, o.QueueBytes),
+		recorder: newRecorder(),
+		due:      newDueHeap(),
+		streaks:  streaks{n: make(map[uuid.UUID]int)},
+
+		progressed: newProgress(),
+		flushFor:   flushDeadline,
+	}
 	d.metrics = newMetrics(o.Registerer, d)
-	d.node = newNode()
-	d.incoming = newCommitter(o.IngestDepth, o.IngestBytes)
-	d.queue = newQueue(o.Slots, o.QueueDepth, o.HookDepth, o.QueueBytes)
-	d.recorder = newRecorder()
 	d.sendCtx, d.stopSends = context.WithCancel(context.Background())
 	return d
 }
