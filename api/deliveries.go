@@ -56,6 +56,7 @@ func (s *Server) deliveries(c *call, q store.DeliveryQuery, what ...string) (ans
 	if err != nil {
 		return answer{}, err
 	}
+	s.countUnaccounted(rows)
 	if len(rows) == 0 && q.WebhookID.Valid {
 		if err := s.mustHave(c, q.WebhookID.UUID); err != nil {
 			return answer{}, err
@@ -66,6 +67,16 @@ func (s *Server) deliveries(c *call, q store.DeliveryQuery, what ...string) (ans
 		next = slices.Concat(after.EventID[:], after.WebhookID[:])
 	}
 	return p.answer(len(rows), func(w *writer, i int) { writeDelivery(w, &rows[i]) }, next), nil
+}
+
+// countUnaccounted looks for deliveries without a state, which only a fault of ours can make.
+func (s *Server) countUnaccounted(rows []fanfare.Delivery) {
+	for i := range rows {
+		if d := &rows[i]; d.State == "" {
+			s.metrics.unaccounted.Inc()
+			s.log.Error("a delivery has no state", "event", d.EventID, "webhook", d.WebhookID)
+		}
+	}
 }
 
 // mustHave answers an error if the path's account has no such webhook. It is for lists that came back

@@ -11,6 +11,8 @@ import (
 type metrics struct {
 	requests *prometheus.CounterVec
 	duration *prometheus.HistogramVec
+	// Deliveries found without a state, which cannot be: each is a fault of ours.
+	unaccounted prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -24,9 +26,13 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Help:    "From the request's header to the end of the answer.",
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60},
 		}, []string{"route", "method"}),
+		unaccounted: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "fanfare_deliveries_unaccounted",
+			Help: "Deliveries that a list found without any state. Must stay 0.",
+		}),
 	}
 	if reg != nil {
-		reg.MustRegister(m.requests, m.duration)
+		reg.MustRegister(m.requests, m.duration, m.unaccounted)
 	}
 	return m
 }
