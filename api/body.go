@@ -1,11 +1,15 @@
 package api
 
 import (
+	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"mime"
 	"net/http"
 	"strings"
+	"time"
+	"unicode/utf8"
 )
 
 // The largest bodies, in bytes.
@@ -72,4 +76,49 @@ func isJSON(h http.Header) bool {
 	}
 	charset, ok := params["charset"]
 	return !ok || strings.EqualFold(charset, "utf-8")
+}
+
+// malformed says where a body stops being JSON. It reads the body once more, which only a refused one costs.
+func malformed(body []byte) *problem {
+	p := *errMalformed
+	var syntax *json.SyntaxError
+	if at := invalidUTF8(body); at >= 0 {
+		p.detail = fmt.Sprintf("The body is not JSON: byte %d is not UTF-8.", at)
+	} else if errors.As(json.Unmarshal(body, new(json.RawMessage)), &syntax) {
+		p.detail = fmt.Sprintf("The body is not JSON: byte %d: %s.", syntax.Offset, syntax)
+	}
+	return &p
+}
+
+func invalidUTF8(b []byte) (at int) {
+	for at < len(b) {
+		r, n := utf8.DecodeRune(b[at:])
+		if r == utf8.RuneError && n <= 1 {
+			return at
+		}
+		at += n
+	}
+	return -1
+}
+
+func tooLarge(limit int) *problem {
+	p := *errTooLarge
+	p.detail = fmt.Sprintf("The body is too large: at most %d KiB.", limit>>10)
+	return &p
+}
+
+// What is read of a body that is too large, and for how long, so that a client which first sends and then
+// reads gets its answer rather than a broken connection.
+const (
+	maxDrain  = 8 << 20
+	drainTime = 2 * time.Second
+)
+
+func drain(w http.ResponseWriter, r *http.Request) {
+	if r.Header.Get("Expect") != "" || r.ContentLength > maxDrain {
+		return // it waits to be asked, or it would be cut off all the same
+	}
+	if http.NewResponseController(w).SetReadDeadline(time.Now().Add(drainTime)) == nil {
+		_, _ = io.CopyN(io.Discard, r.Body, maxDrain)
+	}
 }

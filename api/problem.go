@@ -117,6 +117,9 @@ func (f *faults) err() error {
 		}
 	}
 	p.detail = "The request has " + strconv.Itoa(len(f.list)) + " faults."
+	if len(f.list) == maxFaults {
+		p.detail = "The request has " + strconv.Itoa(maxFaults) + " faults or more; these are the first."
+	}
 	if len(f.list) == 1 {
 		p.detail = "The request has one fault."
 	}
@@ -144,7 +147,7 @@ var (
 	errKeyReused     = &problem{status: http.StatusConflict, code: codeKeyReused, detail: "The idempotency key was used with another request."}
 	errVersion       = &problem{status: http.StatusPreconditionFailed, code: codeVersion, detail: "The object has another version than If-Match says: read it again."}
 	errOverloaded    = &problem{status: http.StatusServiceUnavailable, code: codeOverloaded, detail: "Too many events wait for their commit: try again.", retryAfter: 1}
-	errUnavailable   = &problem{status: http.StatusServiceUnavailable, code: codeUnavailable, detail: "The database is out of reach: try again. What was asked may have been done.", retryAfter: 2}
+	errUnavailable   = &problem{status: http.StatusServiceUnavailable, code: codeUnavailable, detail: "The database cannot do it now: try again. What was asked may have been done.", retryAfter: 2}
 	errInternal      = &problem{status: http.StatusInternalServerError, code: codeInternal, detail: "Internal error."}
 )
 

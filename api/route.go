@@ -194,7 +194,8 @@ func (e *endpoint) serve(w http.ResponseWriter, r *http.Request, id string) (sta
 		p.write(w, id)
 		return p.status
 	}
-	if e.methods == nil {
+	// The router matches the decoded path, in which a %2f has become a part's end.
+	if e.methods == nil || strings.Contains(strings.ToLower(r.URL.RawPath), "%2f") {
 		return tell(errNoRoute)
 	}
 	rt := e.methods[r.Method]
@@ -230,6 +231,13 @@ func (e *endpoint) serve(w http.ResponseWriter, r *http.Request, id string) (sta
 			e.s.log.Error("a call failed", "id", id, "route", e.path, "error", err)
 		} else if p == errUnavailable { // whoever noticed that Postgres is away says so once, not once a call
 			e.s.log.Debug("a call could not be served", "id", id, "route", e.path, "error", err)
+		}
+		switch p {
+		case errMalformed:
+			p = malformed(c.body)
+		case errTooLarge:
+			p = tooLarge(rt.body)
+			drain(w, r)
 		}
 		return tell(p)
 	}

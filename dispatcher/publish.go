@@ -62,6 +62,9 @@ func (e *RefusedError) Error() string {
 	return fmt.Sprintf("publication %d: %s", e.Index, e.Reason)
 }
 
+// maxCommitWait is how long a caller is kept waiting for a commit; an ordinary one takes milliseconds.
+const maxCommitWait = 5 * time.Second
+
 // The most deliveries of one event, and of all events of one call.
 const (
 	maxFanOut     = 10_000
@@ -109,6 +112,9 @@ func (d *Dispatcher) submit(ctx context.Context, cl *call) error {
 	if d.Full() {
 		return ErrOverloaded
 	}
+	if !d.node.mayStart() { // without a lease nothing is committed
+		return ErrUnavailable
+	}
 	for i := range cl.pubs {
 		p := &cl.pubs[i]
 		cl.bytes += int64(len(p.Data))
@@ -131,11 +137,15 @@ func (d *Dispatcher) submit(ctx context.Context, cl *call) error {
 	if err := d.incoming.add(cl, false); err != nil {
 		return err
 	}
+	patience := time.NewTimer(maxCommitWait)
+	defer patience.Stop()
 	select {
 	case <-cl.done:
 		return cl.err
 	case <-ctx.Done():
 		return errors.Join(ErrUnavailable, ctx.Err())
+	case <-patience.C:
+		return ErrUnavailable
 	}
 }
 

@@ -3,6 +3,7 @@ package dispatcher
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"math"
 	"math/rand/v2"
@@ -158,6 +159,9 @@ func (d *Dispatcher) attempt(dl *delivery, w *registry.Webhook, req *egress.Requ
 		Outcome: out, Trigger: dl.trigger, At: ended, First: dl.firstAt, Tries: dl.tries,
 	}, rand.Float64()) //nolint:gosec // jitter
 	a.Verdict, a.Error = out.Verdict, out.Error
+	if a.ErrorDetail == "" {
+		a.ErrorDetail = answered(out.Error, r.Status)
+	}
 	a.State, a.Reason, a.RetryAt = next.State, next.Reason, next.RetryAt
 	d.streaks.ended(a)
 	d.metrics.attempted(a, first, dl.event)
@@ -171,6 +175,18 @@ func (d *Dispatcher) attempt(dl *delivery, w *registry.Webhook, req *egress.Requ
 		}
 	}
 	return o
+}
+
+// answered explains a response that is no success.
+func answered(code fanfare.ErrorCode, status int) string {
+	switch code {
+	case fanfare.ErrStatus:
+		return fmt.Sprintf("the receiver answered %d", status)
+	case fanfare.ErrRedirect:
+		return fmt.Sprintf("the receiver answered %d; redirects are not followed", status)
+	default:
+		return ""
+	}
 }
 
 // request makes the request, or says why there is none. The bytes depend on the event alone, so that

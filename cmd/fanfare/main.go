@@ -113,7 +113,7 @@ func logTo(h slog.Handler) *slog.Logger {
 func loadConfig() (*app.Config, error) {
 	config, err := app.LoadConfig(environ())
 	if err != nil {
-		return nil, fmt.Errorf("the configuration is not complete:\n  %s", strings.ReplaceAll(err.Error(), "\n", "\n  "))
+		return nil, fmt.Errorf("the configuration has faults:\n  %s", strings.ReplaceAll(err.Error(), "\n", "\n  "))
 	}
 	return config, nil
 }
@@ -197,6 +197,14 @@ func keys() *cobra.Command {
 			}
 			url, err := databaseURL()
 			if err != nil {
+				return err
+			}
+			if name = strings.ToValidUTF8(name, "\uFFFD"); len(name) > 200 {
+				return errors.New("--name: at most 200 bytes")
+			}
+			if err := migrations.Check(c.Context(), url); errors.Is(err, migrations.ErrPending) {
+				return errors.New("the database is not migrated: run 'fanfare migrate up'")
+			} else if err != nil {
 				return err
 			}
 			s, err := store.Open(c.Context(), store.Options{URL: url})

@@ -3,6 +3,7 @@ package app
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"reflect"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"github.com/caarlos0/env/v11"
 
 	"github.com/fanfare-webhooks/fanfare/internal/seal"
+	"github.com/fanfare-webhooks/fanfare/internal/store"
 	"github.com/fanfare-webhooks/fanfare/retry"
 )
 
@@ -83,6 +85,16 @@ func (c *Config) check() (faults []error) {
 	}
 	if c.DatabaseURL == "" {
 		fault("FANFARE_DATABASE_URL", "required, such as postgres://user@host/fanfare")
+	} else if store.CheckURL(c.DatabaseURL) != nil {
+		fault("FANFARE_DATABASE_URL", "not the URL of a Postgres, such as postgres://user@host/fanfare")
+	}
+	for name, addr := range map[string]string{"FANFARE_LISTEN": c.Listen, "FANFARE_ADMIN_LISTEN": c.AdminListen} {
+		if _, err := net.ResolveTCPAddr("tcp", addr); err != nil {
+			fault(name, "not an address to listen on, such as :8080")
+		}
+	}
+	if c.Listen == c.AdminListen && !strings.HasSuffix(c.Listen, ":0") {
+		fault("FANFARE_ADMIN_LISTEN", "must differ from FANFARE_LISTEN")
 	}
 	if c.EncryptionKeys == "" {
 		fault("FANFARE_ENCRYPTION_KEYS", "required; make one with: echo \"k1:$(head -c 32 /dev/urandom | base64)\"")

@@ -33,7 +33,7 @@ type DevOptions struct {
 	DenyLoopback bool // production's egress rule
 }
 
-// demoAccount is the account of every `fanfare dev`, so that a command typed once works after each start.
+// demoAccount is the account of every new `fanfare dev`, so that a command typed once works after each start.
 var demoAccount = uuid.MustParse("01900000-0000-7000-8000-00000000de30")
 
 // Credentials is what `fanfare dev` writes to credentials.json for people and tests.
@@ -179,15 +179,16 @@ func encryptionKey(file string) (string, error) {
 	return key, os.WriteFile(file, []byte(key+"\n"), 0o600)
 }
 
-// demo makes the demo account, its catalog in a new directory, and keys unless credentials.json has
-// them.
+// demo makes the demo account, its catalog in a new directory, and keys unless credentials.json has some
+// that are still good.
 func demo(ctx context.Context, s *store.Store, dir string, isNew bool) (*Credentials, error) {
-	_, err := s.Account(ctx, demoAccount)
-	if errors.Is(err, store.ErrNotFound) {
-		err = s.CreateAccount(ctx, &fanfare.Account{ID: demoAccount, Name: "Demo", Metadata: []byte(`{}`)}, nil)
-	}
+	cred := readCredentials(dir)
+	account, err := ensureDemoAccount(ctx, s, cred.AccountID)
 	if err != nil {
 		return nil, err
+	}
+	if account != cred.AccountID {
+		cred.AccountID, cred.AccountKey = account, ""
 	}
 	if isNew {
 		for _, t := range demoCatalog {
@@ -196,21 +197,39 @@ func demo(ctx context.Context, s *store.Store, dir string, isNew bool) (*Credent
 			}
 		}
 	}
-	cred := readCredentials(dir)
-	cred.AccountID = demoAccount
-	if cred.PlatformKey == "" {
-		if cred.PlatformKey, err = newKey(ctx, s, uuid.NullUUID{}, "dev platform key"); err != nil {
-			return nil, err
-		}
+	if err := ensureKey(ctx, s, &cred.PlatformKey, uuid.NullUUID{}, "dev platform key"); err != nil {
+		return nil, err
 	}
-	if cred.AccountKey == "" {
-		cred.AccountKey, err = newKey(ctx, s, uuid.NullUUID{UUID: demoAccount, Valid: true}, "dev account key")
-	}
-	return cred, err
+	return cred, ensureKey(ctx, s, &cred.AccountKey, uuid.NullUUID{UUID: account, Valid: true}, "dev account key")
 }
 
-func newKey(ctx context.Context, s *store.Store, account uuid.NullUUID, name string) (string, error) {
-	return CreateKey(ctx, s, account, name, fanfare.Scopes())
+// ensureDemoAccount finds the account of the last start, or makes one. Somebody may have deleted it, and
+// the id of an account is never used again.
+func ensureDemoAccount(ctx context.Context, s *store.Store, last uuid.UUID) (uuid.UUID, error) {
+	for _, id := range []uuid.UUID{last, demoAccount} {
+		if _, err := s.Account(ctx, id); err == nil && id != fanfare.PlatformAccount {
+			return id, nil
+		} else if err != nil && !errors.Is(err, store.ErrNotFound) {
+			return id, err
+		}
+	}
+	a := &fanfare.Account{ID: demoAccount, Name: "Demo", Metadata: []byte(`{}`)}
+	err := s.CreateAccount(ctx, a, nil)
+	if err != nil && !store.Unreachable(err) { // the id is that of a deleted account
+		if a.ID, err = uuid.NewV7(); err == nil {
+			err = s.CreateAccount(ctx, a, nil)
+		}
+	}
+	return a.ID, err
+}
+
+// ensureKey makes a new key unless the one at text is known.
+func ensureKey(ctx context.Context, s *store.Store, text *string, account uuid.NullUUID, name string) error {
+	known, err := s.HasKey(ctx, api.HashKey(*text))
+	if err == nil && !known {
+		*text, err = CreateKey(ctx, s, account, name, fanfare.Scopes())
+	}
+	return err
 }
 
 // CreateKey stores a new key and answers its text, which nobody can read again.
@@ -230,7 +249,7 @@ const credentialsFile = "credentials.json"
 func readCredentials(dir string) *Credentials {
 	c := &Credentials{}
 	text, err := os.ReadFile(filepath.Join(dir, credentialsFile))
-	if err != nil || json.Unmarshal(text, c) != nil || c.AccountID != demoAccount {
+	if err != nil || json.Unmarshal(text, c) != nil {
 		return &Credentials{}
 	}
 	return c

@@ -79,3 +79,21 @@ func TestLoopbackCanBeDenied(t *testing.T) {
 		t.Errorf("a webhook to loopback was answered %d", status)
 	}
 }
+
+func TestTheDemoAccountComesBackWhenSomebodyDeletedIt(t *testing.T) {
+	n := dev(t)
+	first := n.cred
+	n.must("DELETE", "/v1/accounts/me", first.AccountKey, nil, nil)
+	n.stop()
+	n.start()
+	if n.cred.AccountID == first.AccountID || n.cred.AccountKey == first.AccountKey {
+		t.Error("the credentials are those of a deleted account")
+	}
+	n.must("GET", "/v1/accounts/me/webhooks", n.cred.AccountKey, nil, nil)
+	second := n.cred
+	n.stop()
+	n.start()
+	if n.cred.AccountID != second.AccountID || n.cred.AccountKey != second.AccountKey {
+		t.Error("the new account was not kept")
+	}
+}

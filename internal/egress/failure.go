@@ -130,7 +130,8 @@ func (c *Client) explain(a *attempt, ctx context.Context, err error) *failure {
 	case isEOF(err) || errors.Is(err, io.ErrUnexpectedEOF):
 		return protocolFault("the connection ended within the response")
 	}
-	return protocolFault(err.Error())
+	text := strings.TrimPrefix(err.Error(), "net/http: ")
+	return protocolFault(strings.TrimPrefix(text, "HTTP/1.x transport connection broken: "))
 }
 
 func (c *Client) timeoutFault(a *attempt) *failure {
@@ -143,7 +144,7 @@ func (c *Client) timeoutFault(a *attempt) *failure {
 	case a.resolving.Load() && !c.resolverWorks():
 		return ownFault("our name resolution did not answer" + after)
 	}
-	return &failure{code: fanfare.ErrTimeout, detail: "no connection" + after}
+	return &failure{code: fanfare.ErrTimeout, detail: "no connection, or no TLS handshake," + after}
 }
 
 // isOurs reports whether this machine lacks something: descriptors, buffers, memory, local ports.

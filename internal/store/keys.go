@@ -64,3 +64,12 @@ func (s *Store) DeleteKey(ctx context.Context, account uuid.NullUUID, id uuid.UU
 		return nil
 	})
 }
+
+// HasKey tells whether there is a key whose text has that SHA-256.
+func (s *Store) HasKey(ctx context.Context, hash [32]byte) (has bool, err error) {
+	err = s.pool.QueryRow(ctx, `SELECT EXISTS (SELECT FROM api_keys WHERE hash = $1)`, hash[:]).Scan(&has)
+	if err != nil {
+		return false, fmt.Errorf("look a key up: %w", err)
+	}
+	return has, nil
+}

@@ -102,6 +102,12 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 // the server names one.
 const ingestCommit = "on"
 
+// CheckURL answers an error if url is not one that Open could connect to. It quotes no password.
+func CheckURL(url string) error {
+	_, err := pgxpool.ParseConfig(url)
+	return err
+}
+
 // Close waits until every connection is given back, and closes them.
 func (s *Store) Close() {
 	for _, p := range []*pgxpool.Pool{s.pool, s.ingest, s.recorder, s.sync, s.lease, s.engine} {
