@@ -31,6 +31,7 @@ type metrics struct {
 	openGroups    prometheus.Gauge
 	retriesDue    prometheus.Gauge
 	oldestDue     prometheus.Gauge
+	outboxAge     prometheus.Gauge
 }
 
 var statusClasses = []string{"none", "1xx", "2xx", "3xx", "4xx", "5xx"}
@@ -85,6 +86,7 @@ func newMetrics(reg prometheus.Registerer, d *Dispatcher) *metrics {
 		openGroups:    gauge("fanfare_open_groups", "Commits in the database some of whose deliveries have no outcome yet."),
 		retriesDue:    gauge("fanfare_retries_due", "Retries that are due and free, counted up to 10,000."),
 		oldestDue:     gauge("fanfare_oldest_due_seconds", "How long the longest-due free retry has waited."),
+		outboxAge:     gauge("fanfare_outbox_age_seconds", "How long the longest-due row of the outbox has waited."),
 	}
 	gaugeOf("fanfare_in_flight", "Requests in flight.", func() float64 { _, n, _ := d.queue.sizes(); return float64(n) })
 	gaugeOf("fanfare_queue_deliveries", "Deliveries that wait in memory.", func() float64 { n, _, _ := d.queue.sizes(); return float64(n) })
@@ -140,6 +142,7 @@ func (m *metrics) setBacklog(b store.Backlog) {
 	m.openGroups.Set(float64(b.OpenGroups))
 	m.retriesDue.Set(float64(b.Due))
 	m.oldestDue.Set(b.OldestDue.Seconds())
+	m.outboxAge.Set(b.OutboxAge.Seconds())
 }
 
 // How an endpoint was when an attempt began.

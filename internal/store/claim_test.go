@@ -235,9 +235,14 @@ func TestTheBacklogCountsWhatIsDueAndHowLongItHasWaited(t *testing.T) {
 	f.retry(t, e[0], b, uuid.Nil, ago(time.Hour))
 	f.retry(t, e[0], uuid.New(), uuid.Nil, ago(-time.Hour))
 
+	if _, err := f.Exec(t.Context(), `
+		INSERT INTO outbox (id, kind, account_id, body, due_at) VALUES ($1, 'event', $2, '', now() - interval '90 s')`, uuid.New(), f.account); err != nil {
+		t.Fatal(err)
+	}
 	got, err := f.Backlog(t.Context())
 
-	if err != nil || got.OpenGroups != 1 || got.Due != 2 || got.OldestDue < time.Hour || got.OldestDue > 2*time.Hour {
+	if err != nil || got.OpenGroups != 1 || got.Due != 2 || got.OldestDue < time.Hour || got.OldestDue > 2*time.Hour ||
+		got.OutboxAge < 90*time.Second || got.OutboxAge > time.Hour {
 		t.Errorf("the backlog is %+v, %v", got, err)
 	}
 }

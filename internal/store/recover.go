@@ -200,6 +200,7 @@ type Backlog struct {
 	OpenGroups int64
 	Due        int64         // free retries that are due, counted up to 10,000
 	OldestDue  time.Duration // how long the longest-due has waited
+	OutboxAge  time.Duration // how long the longest-due row of the outbox has waited
 }
 
 const backlogSQL = dueWebhooks + `
@@ -213,15 +214,17 @@ SELECT (SELECT count(*) FROM open_groups),
 			) r LIMIT 10000
 		) due
 	),
-	greatest(coalesce(extract(epoch FROM clock_timestamp() - (SELECT min(due_at) FROM w)), 0), 0)::float8`
+	greatest(coalesce(extract(epoch FROM clock_timestamp() - (SELECT min(due_at) FROM w)), 0), 0)::float8,
+	greatest(coalesce(extract(epoch FROM clock_timestamp() - (SELECT min(due_at) FROM outbox)), 0), 0)::float8`
 
 // Backlog counts what waits. It looks at no row that is not due, however many there are.
 func (s *Store) Backlog(ctx context.Context) (b Backlog, err error) {
-	var oldest float64
-	err = s.engine.QueryRow(ctx, backlogSQL).Scan(&b.OpenGroups, &b.Due, &oldest)
+	var oldest, outbox float64
+	err = s.engine.QueryRow(ctx, backlogSQL).Scan(&b.OpenGroups, &b.Due, &oldest, &outbox)
 	if err != nil {
 		return b, fmt.Errorf("count what waits: %w", err)
 	}
 	b.OldestDue = time.Duration(oldest * float64(time.Second))
+	b.OutboxAge = time.Duration(outbox * float64(time.Second))
 	return b, nil
 }
