@@ -63,6 +63,7 @@ type committer struct {
 	calls  []*call
 	events int
 	bytes  int64
+	since  time.Time // when calls stopped being empty
 	closed bool
 	wake   chan struct{} // holds one token while there is work
 }
@@ -78,6 +79,13 @@ func (c *committer) full() bool {
 	return c.events >= c.maxEvents || c.bytes >= c.maxBytes
 }
 
+// backlog is how many events wait, and since when there has been one.
+func (c *committer) backlog() (events int, since time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.events, c.since
+}
+
 // add queues calls for the next commit. Those that return from a stale snapshot are never refused for
 // want of room: they had their place.
 func (c *committer) add(cl *call, again bool) error {
@@ -88,6 +96,9 @@ func (c *committer) add(cl *call, again bool) error {
 	}
 	if !again && (c.events >= c.maxEvents || c.bytes >= c.maxBytes) {
 		return ErrOverloaded
+	}
+	if len(c.calls) == 0 {
+		c.since = time.Now()
 	}
 	c.calls = append(c.calls, cl)
 	c.events += len(cl.pubs)

@@ -207,7 +207,7 @@ func TestANodeThatDiesIsTakenOver(t *testing.T) {
 			<-hang
 		}
 	})
-	w := r.webhook(rc.URL)
+	r.webhook(rc.URL)
 	first := r.node(Options{Slots: 8}) // alone, an account gets half of them
 	const n = 50
 	want := map[string]bool{}
@@ -224,7 +224,6 @@ func TestANodeThatDiesIsTakenOver(t *testing.T) {
 		delete(want, r.next(rc).header.Get("webhook-id"))
 	}
 	r.settled()
-	_ = w
 }
 
 func TestAGroupThatIsForgottenIsTakenUpAgain(t *testing.T) {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/fanfare-webhooks/fanfare"
 	"github.com/fanfare-webhooks/fanfare/internal/store"
+	"github.com/fanfare-webhooks/fanfare/registry"
 )
 
 // lapse lets the lease run out and senders see it.
@@ -26,7 +27,7 @@ func TestSendersGoOnWhenTheLeaseLapsedBetweenTwoRenewals(t *testing.T) {
 		}
 	})
 	w := r.webhook(rc.URL)
-	w, err := r.store.UpdateWebhook(t.Context(), r.account, w.ID, 0, nil, func(w *fanfare.Webhook) error { w.MaxInFlight = 1; return nil })
+	_, err := r.store.UpdateWebhook(t.Context(), r.account, w.ID, 0, nil, func(w *fanfare.Webhook) error { w.MaxInFlight = 1; return nil })
 	r.ok(err)
 	d := r.node(Options{})
 	r.publish(d, `{}`)
@@ -42,7 +43,6 @@ func TestSendersGoOnWhenTheLeaseLapsedBetweenTwoRenewals(t *testing.T) {
 	// The renewal that was under way is granted, and whoever looks then sees a lease that was never lost.
 	r.ok(d.renew(t.Context()))
 	r.next(rc)
-	_ = w
 }
 
 func TestOneAccountLeavesTheOthersRoomInMemory(t *testing.T) {
@@ -112,6 +112,31 @@ func TestADeliveryOfADeadIncarnationIsNotSent(t *testing.T) {
 	if len(rc.got) != 0 {
 		t.Error("a delivery of the dead incarnation was sent")
 	}
+}
+
+func TestWithoutALeaseAPublishIsRefusedAtOnce(t *testing.T) {
+	r := newRig(t)
+	reg := registry.New(r.store, r.keyring, registry.Options{})
+	r.ok(reg.Load(t.Context()))
+	d := New(r.store, reg, nil, Options{}) // it never joined
+	_, err := d.Publish(t.Context(), []Publication{{AccountID: r.account, Type: "call.ended", Data: []byte(`{}`)}})
+	if n, _ := d.incoming.backlog(); !errors.Is(err, ErrUnavailable) || n != 0 {
+		t.Errorf("the publish was answered %v, and %d events wait", err, n)
+	}
+}
+
+func TestALoopThatHangsWithWorkIsUnhealthy(t *testing.T) {
+	r := newRig(t)
+	reg := registry.New(r.store, r.keyring, registry.Options{})
+	d := New(r.store, reg, nil, Options{}) // its loops never turn
+	r.ok(d.incoming.add(&call{pubs: make([]Publication, 1)}, false))
+	r.ok(d.Healthy())
+	d.incoming.since = time.Now().Add(-2 * stuckAfter)
+	if err := d.Healthy(); err == nil {
+		t.Error("a commit loop that hangs is healthy")
+	}
+	d.progressed.tick("commit")
+	r.ok(d.Healthy())
 }
 
 func TestAClaimUnderWayIsNotForgotten(t *testing.T) {

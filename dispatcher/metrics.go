@@ -92,6 +92,7 @@ func newMetrics(reg prometheus.Registerer, d *Dispatcher) *metrics {
 	gaugeOf("fanfare_queue_deliveries", "Deliveries that wait in memory.", func() float64 { n, _, _ := d.queue.sizes(); return float64(n) })
 	gaugeOf("fanfare_queue_bytes", "Payloads that wait in memory.", func() float64 { _, _, n := d.queue.sizes(); return float64(n) })
 	gaugeOf("fanfare_recorder_backlog", "Outcomes that are not on record yet.", func() float64 { n, _ := d.recorder.backlog(); return float64(n) })
+	gaugeOf("fanfare_nodes_live", "Nodes that hold a lease, this one included.", func() float64 { return float64(d.node.live.Load()) })
 	gaugeOf("fanfare_lease_age_seconds", "Since the lease was renewed; over 5 no request starts.", func() float64 { return d.node.leaseAge().Seconds() })
 	gaugeOf("fanfare_clock_skew_seconds", "The database's clock minus this node's.", func() float64 { return d.node.skew().Seconds() })
 	gaugeOf("fanfare_partitions_ahead_seconds", "How much time the log's partitions still cover.", func() float64 {

@@ -31,16 +31,10 @@ func TestAGroupThatWasTakenOverTwiceIsDealtWithPairByPair(t *testing.T) {
 	id := r.stranded(d)
 	_, err := r.sql.Exec(t.Context(), `UPDATE open_groups SET takeovers = 2`)
 	r.ok(err)
-	d.claiming.Lock() // what goes to retries stays there for now
-	done := make(chan error, 1)
-	go func() {
-		lost, err := d.store.RetakeGroups(t.Context(), d.node.id(), r.openGroups())
-		if err == nil {
-			err = d.resume(t.Context(), d.node.id(), lost)
-		}
-		done <- err
-	}()
-	r.ok(<-done)
+	d.claiming.Lock() // what goes to retries stays there until it was seen
+	lost, err := d.store.RetakeGroups(t.Context(), d.node.id(), r.openGroups())
+	r.ok(err)
+	r.ok(d.resume(t.Context(), d.node.id(), lost))
 	r.settled()
 	var waiting int
 	r.ok(r.sql.QueryRow(t.Context(), `SELECT count(*) FROM retries WHERE event_id = $1`, id).Scan(&waiting))

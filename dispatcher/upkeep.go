@@ -134,12 +134,14 @@ func (d *Dispatcher) Healthy() error {
 			return fmt.Errorf("the %s loop has made no progress for %s", loop, time.Since(at).Round(time.Second))
 		}
 	}
-	n, since := d.recorder.backlog()
-	if last["record"].After(since) {
-		since = last["record"]
-	}
-	if n > 0 && time.Since(since) > stuckAfter {
-		return fmt.Errorf("%d outcomes wait and the record loop makes no progress", n)
+	for loop, backlog := range map[string]func() (int, time.Time){"commit": d.incoming.backlog, "record": d.recorder.backlog} {
+		n, since := backlog()
+		if last[loop].After(since) {
+			since = last[loop]
+		}
+		if n > 0 && time.Since(since) > stuckAfter {
+			return fmt.Errorf("%d wait and the %s loop makes no progress", n, loop)
+		}
 	}
 	return nil
 }
