@@ -77,10 +77,18 @@ type Webhook struct {
 	Timeout            time.Duration
 	RetrySchedule      []time.Duration // each the wait after the end of the attempt before it
 	MaxInFlight        int
+	RateLimit          RateLimit // zero: none
 	Metadata           []byte    // a JSON object, kept as it was given
 	Disabled           *Disabled // nil: enabled
 	CreatedAt          time.Time
 	UpdatedAt          time.Time
+}
+
+// RateLimit bounds how often requests start: no more than Count within any Per, spread evenly, so that
+// one starts every Per/Count at the most.
+type RateLimit struct {
+	Count int // 0: no limit
+	Per   time.Duration
 }
 
 // Disabled says who switched a webhook off, when and why.

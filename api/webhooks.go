@@ -25,6 +25,9 @@ const (
 	defaultTimeout     = 30 * time.Second
 	maxInFlight        = 1000
 	defaultMaxInFlight = 32
+	maxRateCount       = 100_000
+	minRatePer         = time.Second
+	maxRatePer         = 24 * time.Hour
 
 	// SecretColumn is the place's column under which the secrets of webhooks are sealed: the bytes of
 	// [signature.Secret.Bytes], with the webhook's account and id.
@@ -84,6 +87,7 @@ func (e *webhookEdit) fields(create bool) []field {
 			}
 			e.set(func(w *fanfare.Webhook) { w.MaxInFlight = n })
 		}},
+		{name: "rate_limit", take: e.takeRateLimit},
 		{name: "metadata", take: func(v value) {
 			raw := v.metadata()
 			e.set(func(w *fanfare.Webhook) { w.Metadata = *raw })
@@ -158,6 +162,17 @@ func (e *webhookEdit) takeSchedule(v value) {
 		schedule = parsed
 	}
 	e.set(func(w *fanfare.Webhook) { w.RetrySchedule = slices.Clone(schedule) })
+}
+
+func (e *webhookEdit) takeRateLimit(v value) {
+	var limit fanfare.RateLimit
+	if !v.null() {
+		v.object(
+			field{name: "count", required: true, take: func(v value) { limit.Count, _ = v.integer(1, maxRateCount) }},
+			field{name: "per", required: true, take: func(v value) { limit.Per, _ = v.duration(minRatePer, maxRatePer) }},
+		)
+	}
+	e.set(func(w *fanfare.Webhook) { w.RateLimit = limit })
 }
 
 func (e *webhookEdit) takeSecret(v value) {
@@ -381,6 +396,14 @@ func writeWebhook(w *writer, hook *fanfare.Webhook) {
 	}
 	w.endList()
 	w.integer("max_in_flight", int64(hook.MaxInFlight))
+	if l := hook.RateLimit; l.Count == 0 {
+		w.null("rate_limit")
+	} else {
+		w.object("rate_limit")
+		w.integer("count", int64(l.Count))
+		w.text("per", retry.FormatDuration(l.Per))
+		w.close()
+	}
 	w.raw("metadata", hook.Metadata, "{}")
 	w.boolean("enabled", hook.Disabled == nil)
 	if d := hook.Disabled; d == nil {

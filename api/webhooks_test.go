@@ -24,7 +24,7 @@ func TestAWebhookHasDefaults(t *testing.T) {
 	}
 	got := w.call("GET", path+"/"+id, platformKey, nil).want(200)
 	want := fmt.Sprintf(`{"id":%q,"version":1,"account_id":%q,"name":"","url":"https://example.com/a?b=c","event_types":["call.*","call.ended"],`+
-		`"include_subaccounts":false,"timeout":"30s","retry_schedule":["1m","5m","15m","1h","6h"],"max_in_flight":32,"metadata":{},`+
+		`"include_subaccounts":false,"timeout":"30s","retry_schedule":["1m","5m","15m","1h","6h"],"max_in_flight":32,"rate_limit":null,"metadata":{},`+
 		`"enabled":true,"disabled":null,"created_at":%q,"updated_at":%q}`,
 		id, account, got.str("created_at"), got.str("updated_at"))
 	if string(got.body) != want {
@@ -41,19 +41,30 @@ func TestEveryMemberOfAWebhookCanBeChangedAndReset(t *testing.T) {
 	account := w.account("")
 	path := "/v1/accounts/" + account + "/webhooks"
 	created := w.call("POST", path, platformKey, `{"url":"https://example.com","event_types":["t"],"name":"n","include_subaccounts":true,
-		"timeout":"1500ms","retry_schedule":["1s","1d"],"max_in_flight":1000,"metadata":{"a" : 1}}`).want(201)
+		"timeout":"1500ms","retry_schedule":["1s","1d"],"max_in_flight":1000,"rate_limit":{"per":"60s","count":100000},"metadata":{"a" : 1}}`).want(201)
 	path += "/" + created.str("id")
-	for _, want := range []string{`"name":"n"`, `"include_subaccounts":true`, `"timeout":"1500ms"`, `"retry_schedule":["1s","1d"]`, `"max_in_flight":1000`, `"metadata":{"a" : 1}`} {
+	for _, want := range []string{
+		`"name":"n"`, `"include_subaccounts":true`, `"timeout":"1500ms"`, `"retry_schedule":["1s","1d"]`, `"max_in_flight":1000`,
+		`"rate_limit":{"count":100000,"per":"1m"}`, `"metadata":{"a" : 1}`,
+	} {
 		if !strings.Contains(string(created.body), want) {
 			t.Errorf("no %s in %s", want, created.body)
 		}
 	}
 	back := w.call("PATCH", path, platformKey, string(w.call("GET", path, platformKey, nil).body)).want(200)
-	if back.header.Get("Etag") != `"2"` || back.str("timeout") != "1500ms" {
+	if back.header.Get("Etag") != `"2"` || back.str("timeout") != "1500ms" || back.str("rate_limit.per") != "1m" {
 		t.Errorf("written back %s", back.body)
 	}
-	reset := w.call("PATCH", path, platformKey, `{"name":null,"include_subaccounts":null,"timeout":null,"retry_schedule":null,"max_in_flight":null,"metadata":null}`).want(200)
-	for _, want := range []string{`"name":""`, `"include_subaccounts":false`, `"timeout":"30s"`, `"retry_schedule":["1m","5m","15m","1h","6h"]`, `"max_in_flight":32`, `"metadata":{}`} {
+	if other := w.call("PATCH", path, platformKey, `{"rate_limit":{"count":1,"per":"24h"}}`).want(200); !strings.Contains(string(other.body),
+		`"rate_limit":{"count":1,"per":"1d"}`) {
+		t.Errorf("limited to %s", other.body)
+	}
+	reset := w.call("PATCH", path, platformKey, `{"name":null,"include_subaccounts":null,"timeout":null,"retry_schedule":null,"max_in_flight":null,
+		"rate_limit":null,"metadata":null}`).want(200)
+	for _, want := range []string{
+		`"name":""`, `"include_subaccounts":false`, `"timeout":"30s"`, `"retry_schedule":["1m","5m","15m","1h","6h"]`, `"max_in_flight":32`,
+		`"rate_limit":null`, `"metadata":{}`,
+	} {
 		if !strings.Contains(string(reset.body), want) {
 			t.Errorf("no %s in %s", want, reset.body)
 		}
@@ -95,16 +106,30 @@ func TestFaultsOfAWebhook(t *testing.T) {
 		{`{"url":"https://example.com","event_types":["t"],"timeout":"61s","max_in_flight":1e2}`, []string{"/max_in_flight out_of_range", "/timeout out_of_range"}},
 		{`{"url":"https://example.com","event_types":["t"],"timeout":30,"max_in_flight":99999999999999999999999}`, []string{"/max_in_flight out_of_range", "/timeout wrong_type"}},
 		{`{"url":"https://example.com","event_types":["t"],"timeout":"soon","max_in_flight":"1"}`, []string{"/max_in_flight wrong_type", "/timeout invalid_format"}},
+		{`{"url":"https://example.com","event_types":["t"],"rate_limit":{}}`, []string{"/rate_limit/count required", "/rate_limit/per required"}},
+		{`{"url":"https://example.com","event_types":["t"],"rate_limit":100}`, []string{"/rate_limit wrong_type"}},
+		{`{"url":"https://example.com","event_types":["t"],"rate_limit":{"count":0,"per":"999ms","burst":1}}`, []string{
+			"/rate_limit/burst unknown_field", "/rate_limit/count out_of_range", "/rate_limit/per out_of_range",
+		}},
+		{`{"url":"https://example.com","event_types":["t"],"rate_limit":{"count":100001,"per":"24h1ms"}}`, []string{
+			"/rate_limit/count out_of_range", "/rate_limit/per out_of_range",
+		}},
+		{`{"url":"https://example.com","event_types":["t"],"rate_limit":{"count":null,"per":1}}`, []string{
+			"/rate_limit/count wrong_type", "/rate_limit/per wrong_type",
+		}},
+		{`{"url":"https://example.com","event_types":["t"],"rate_limit":{"count":"1","per":"1/s","per":"1s"}}`, []string{
+			"/rate_limit/count wrong_type", "/rate_limit/per duplicate_field", "/rate_limit/per invalid_format",
+		}},
 		{`{"url":"https://example.com","event_types":["t"],"retry_schedule":["1m","x","10ms","25h"]}`, []string{
 			"/retry_schedule/1 invalid_value", "/retry_schedule/2 invalid_value", "/retry_schedule/3 invalid_value",
 		}},
 		{`{"url":"https://example.com","event_types":["t"],"retry_schedule":[` + steps + `]}`, []string{"/retry_schedule invalid_value"}},
 		{`{"url":"https://example.com","event_types":["t"],"retry_schedule":[1]}`, []string{"/retry_schedule/0 wrong_type"}},
 		{`{"url":"https://example.com","event_types":["t"],"secret":"hunter2"}`, []string{"/secret invalid_secret"}},
-		{`{"url":"https://example.com","event_types":["t"],"modifiers":{},"filter":{},"headers":{},"signature":{},"rate_limit":{},"payload":"raw","json":"verbatim","method":"GET","format":"form","custom_data":{},"notification_emails":[]}`, []string{
+		{`{"url":"https://example.com","event_types":["t"],"modifiers":{},"filter":{},"headers":{},"signature":{},"payload":"raw","json":"verbatim","method":"GET","format":"form","custom_data":{},"notification_emails":[]}`, []string{
 			"/custom_data unknown_field", "/filter unknown_field", "/format unknown_field", "/headers unknown_field", "/json unknown_field",
 			"/method unknown_field", "/modifiers unknown_field", "/notification_emails unknown_field", "/payload unknown_field",
-			"/rate_limit unknown_field", "/signature unknown_field",
+			"/signature unknown_field",
 		}},
 	} {
 		r := w.call("POST", path, platformKey, tc.body).want(422)

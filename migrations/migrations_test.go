@@ -71,6 +71,13 @@ func up(t *testing.T, url string) []migrations.Migration {
 	return applied
 }
 
+func downTo(t *testing.T, url string, version int64) {
+	t.Helper()
+	if err := migrations.DownTo(t.Context(), url, version); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // Comments, settings of the session, who dumped it with which version, and the migrations' own table are
 // no part of the schema.
 var noise = regexp.MustCompile(`(?m)^(--.*|SET .*;|SELECT pg_catalog\.set_config.*;|\\(un)?restrict .*)\n`)
@@ -136,9 +143,7 @@ func TestDownTakesBackWhatUpMade(t *testing.T) {
 		t.Fatal("up made nothing")
 	}
 
-	if err := migrations.DownTo(t.Context(), url, 0); err != nil {
-		t.Fatal(err)
-	}
+	downTo(t, url, 0)
 	if diff := cmp.Diff(before, dump(t, url)); diff != "" {
 		t.Errorf("down leaves something:\n%s", diff)
 	}
@@ -158,16 +163,13 @@ func TestEveryMigrationCanBeTakenBack(t *testing.T) {
 		if i > 0 {
 			below = all[i-1].Version
 		}
-		if err := migrations.DownTo(t.Context(), url, below); err != nil {
-			t.Fatal(err)
-		}
+		downTo(t, url, below)
 		up(t, url)
+		downTo(t, url, all[i].Version) // up made the newer ones, too
 		if diff := cmp.Diff(before, dump(t, url)); diff != "" {
 			t.Errorf("version %d:\n%s", all[i].Version, diff)
 		}
-		if err := migrations.DownTo(t.Context(), url, below); err != nil {
-			t.Fatal(err)
-		}
+		downTo(t, url, below)
 	}
 }
 

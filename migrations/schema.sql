@@ -254,11 +254,16 @@ CREATE TABLE public.webhooks (
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     updated_at timestamp with time zone DEFAULT now() NOT NULL,
     deleted_at timestamp with time zone,
+    rate_count integer,
+    rate_per_ms bigint,
     CONSTRAINT webhooks_check CHECK (((disabled_by IS NULL) = (disabled_at IS NULL))),
-    CONSTRAINT webhooks_disabled_by_check CHECK ((disabled_by = ANY (ARRAY['user'::text, 'health'::text, 'gone'::text])))
+    CONSTRAINT webhooks_disabled_by_check CHECK ((disabled_by = ANY (ARRAY['user'::text, 'health'::text, 'gone'::text]))),
+    CONSTRAINT webhooks_rate_check CHECK (((rate_count IS NULL) = (rate_per_ms IS NULL)))
 );
 
 COMMENT ON COLUMN public.webhooks.deleted_at IS 'a deleted webhook keeps its row: its deliveries stay listed';
+
+COMMENT ON COLUMN public.webhooks.rate_count IS 'at most so many requests start within any rate_per_ms; null: no limit';
 
 ALTER TABLE ONLY public.accounts
     ADD CONSTRAINT accounts_pkey PRIMARY KEY (id);

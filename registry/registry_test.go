@@ -101,7 +101,8 @@ func (b *bed) webhook(account uuid.UUID, s signature.Secret, patterns ...string)
 	b.Helper()
 	w := &fanfare.Webhook{
 		ID: uuid.Must(uuid.NewV7()), AccountID: account, Name: "n", URL: "https://example.com", EventTypes: patterns,
-		Timeout: time.Second, RetrySchedule: []time.Duration{time.Minute}, MaxInFlight: 3, Metadata: []byte(`{"a":1}`),
+		Timeout: time.Second, RetrySchedule: []time.Duration{time.Minute}, MaxInFlight: 3,
+		RateLimit: fanfare.RateLimit{Count: 10, Per: time.Minute}, Metadata: []byte(`{"a":1}`),
 	}
 	b.must(b.store.CreateWebhook(b.Context(), w, b.sealed(account, w.ID, s), 1000, nil))
 	return w

@@ -15,17 +15,19 @@ import (
 )
 
 const webhookColumns = `id, account_id, version, name, url, event_types, include_subaccounts, timeout_ms, retry_schedule_ms,
-	max_in_flight, metadata, disabled_by, disabled_reason, disabled_at, created_at, updated_at`
+	max_in_flight, rate_count, rate_per_ms, metadata, disabled_by, disabled_reason, disabled_at, created_at, updated_at`
 
 func scanWebhook(row pgx.Row, w *fanfare.Webhook) error {
 	var (
 		timeout    int64
 		schedule   []int64
+		count      *int
+		per        *int64
 		by, reason *string
 		at         *time.Time
 	)
 	err := row.Scan(&w.ID, &w.AccountID, &w.Version, &w.Name, &w.URL, &w.EventTypes, &w.IncludeSubaccounts, &timeout, &schedule,
-		&w.MaxInFlight, &w.Metadata, &by, &reason, &at, &w.CreatedAt, &w.UpdatedAt)
+		&w.MaxInFlight, &count, &per, &w.Metadata, &by, &reason, &at, &w.CreatedAt, &w.UpdatedAt)
 	if err != nil {
 		return err
 	}
@@ -34,6 +36,7 @@ func scanWebhook(row pgx.Row, w *fanfare.Webhook) error {
 	for i, ms := range schedule {
 		w.RetrySchedule[i] = time.Duration(ms) * time.Millisecond
 	}
+	w.RateLimit = fanfare.RateLimit{Count: deref(count), Per: time.Duration(deref(per)) * time.Millisecond}
 	w.Disabled = nil
 	if by != nil {
 		w.Disabled = &fanfare.Disabled{By: *by, Reason: deref(reason), At: *at}
@@ -41,11 +44,17 @@ func scanWebhook(row pgx.Row, w *fanfare.Webhook) error {
 	return nil
 }
 
-// webhookValues are the parameters $3 to $14 of the statements that write a webhook.
+// webhookValues are the parameters of the statements that write a webhook.
 func webhookValues(w *fanfare.Webhook) []any {
 	schedule := make([]int64, len(w.RetrySchedule))
 	for i, d := range w.RetrySchedule {
 		schedule[i] = d.Milliseconds()
+	}
+	var count *int
+	var per *int64
+	if l := w.RateLimit; l.Count > 0 {
+		ms := l.Per.Milliseconds()
+		count, per = &l.Count, &ms
 	}
 	var by, reason *string
 	var at *time.Time
@@ -54,7 +63,7 @@ func webhookValues(w *fanfare.Webhook) []any {
 	}
 	return []any{
 		w.AccountID, w.ID, w.Name, w.URL, w.EventTypes, w.IncludeSubaccounts, w.Timeout.Milliseconds(), schedule,
-		w.MaxInFlight, jsonObject(w.Metadata), by, reason, at,
+		w.MaxInFlight, count, per, jsonObject(w.Metadata), by, reason, at,
 	}
 }
 
@@ -82,8 +91,8 @@ SELECT count(*) >= $2 FROM (SELECT FROM webhooks WHERE account_id = $1 AND delet
 		}
 		row := c.QueryRow(ctx, `
 INSERT INTO webhooks (account_id, id, name, url, event_types, include_subaccounts, timeout_ms, retry_schedule_ms, max_in_flight,
-	metadata, disabled_by, disabled_reason, disabled_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, CASE WHEN $11::text IS NOT NULL THEN coalesce($13, now()) END)
+	rate_count, rate_per_ms, metadata, disabled_by, disabled_reason, disabled_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, CASE WHEN $13::text IS NOT NULL THEN coalesce($15, now()) END)
 RETURNING `+webhookColumns, webhookValues(w)...)
 		if err := scanWebhook(row, w); err != nil {
 			return err
@@ -167,8 +176,8 @@ func (s *Store) UpdateWebhook(ctx context.Context, account, id uuid.UUID, ifMatc
 		}
 		row := c.QueryRow(ctx, `
 UPDATE webhooks SET name = $3, url = $4, event_types = $5, include_subaccounts = $6, timeout_ms = $7, retry_schedule_ms = $8,
-	max_in_flight = $9, metadata = $10, disabled_by = $11, disabled_reason = $12,
-	disabled_at = CASE WHEN $11::text IS NOT NULL THEN coalesce($13, now()) END,
+	max_in_flight = $9, rate_count = $10, rate_per_ms = $11, metadata = $12, disabled_by = $13, disabled_reason = $14,
+	disabled_at = CASE WHEN $13::text IS NOT NULL THEN coalesce($15, now()) END,
 	version = version + 1, updated_at = clock_timestamp()
 WHERE account_id = $1 AND id = $2
 RETURNING `+webhookColumns, webhookValues(w)...)

@@ -39,7 +39,7 @@ func TestAWebhookIsReadAsItWasWritten(t *testing.T) {
 	w := fanfare.Webhook{
 		ID: newID(), AccountID: account, Name: "CRM", URL: "https://example.com/hooks?a=b", EventTypes: []string{"call.*", "invoice.paid"},
 		IncludeSubaccounts: true, Timeout: 1500 * time.Millisecond, RetrySchedule: []time.Duration{time.Minute, 24 * time.Hour},
-		MaxInFlight: 7, Metadata: []byte(`{"z":1, "a":2}`),
+		MaxInFlight: 7, RateLimit: fanfare.RateLimit{Count: 100_000, Per: 24 * time.Hour}, Metadata: []byte(`{"z":1, "a":2}`),
 		Disabled: &fanfare.Disabled{By: fanfare.DisabledByUser, Reason: "not yet"},
 	}
 	must(t, s.CreateWebhook(t.Context(), &w, SealedSecret{ID: newID(), Sealed: []byte("s")}, 10, nil))
@@ -56,7 +56,7 @@ func TestAWebhookIsReadAsItWasWritten(t *testing.T) {
 	edited, err := s.UpdateWebhook(t.Context(), account, w.ID, 1, nil, func(w *fanfare.Webhook) error {
 		given = w
 		w.Disabled, w.RetrySchedule, w.EventTypes, w.URL = nil, nil, []string{"*"}, "https://example.org"
-		w.Timeout, w.IncludeSubaccounts, w.MaxInFlight, w.Metadata, w.Name = time.Second, false, 1, nil, ""
+		w.Timeout, w.IncludeSubaccounts, w.MaxInFlight, w.RateLimit, w.Metadata, w.Name = time.Second, false, 1, fanfare.RateLimit{}, nil, ""
 		return nil
 	})
 	must(t, err)
