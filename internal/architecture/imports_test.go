@@ -50,6 +50,7 @@ var allowed = map[string][]string{
 	"internal/receivers":        {"github.com/standard-webhooks/standard-webhooks/libraries"},
 	"internal/architecture":     {},
 	"internal/e2e":              {},
+	"internal/lab":              {},
 	"api/internal/docpage":      {"github.com/getkin/kin-openapi"},
 	"deploy":                    {},
 	"deploy/internal/configdoc": {"internal/app"},
