@@ -152,11 +152,18 @@ func (d *Dispatcher) claimDue(ctx context.Context) time.Duration {
 	}
 	wants := make([]store.Want, 0, len(hooks))
 	left := min(claimRows, d.queue.space())
+	snap := d.registry.Snapshot()
 	for _, id := range hooks {
-		limit, account := d.limitOf(id)
-		room := min(d.queue.room(id, account, limit), left)
-		if room == 0 {
+		room, again := d.queue.room(id, snap.Webhook(id))
+		switch room = min(room, left); {
+		case room > 0:
+		case left == 0:
 			d.due.note(id, now.Add(noRoomWait))
+			continue
+		case !again.IsZero():
+			d.due.note(id, now.Add(time.Until(again)))
+			continue
+		default: // the queue says when
 			continue
 		}
 		left -= room
@@ -180,7 +187,9 @@ func (d *Dispatcher) claim(ctx context.Context, wants []store.Want, now time.Tim
 	defer cancel()
 	me := d.node.id()
 	d.claiming.Lock()
+	start := time.Now()
 	claimed, next, err := d.store.Claim(ctx, me, wants)
+	d.metrics.claimSeconds.Observe(time.Since(start).Seconds())
 	d.recorder.claim(me, claimed)
 	d.claiming.Unlock()
 	if err != nil {
@@ -227,7 +236,6 @@ func (d *Dispatcher) retried(me uuid.UUID, claimed []store.Retry, events map[uui
 	now := time.Now()
 	ds := make([]*delivery, len(claimed))
 	for i, r := range claimed {
-		limit, _ := d.limitOf(r.WebhookID)
 		e := shared[r.EventID]
 		if e == nil { // expunged or below the horizon: the sender says so
 			e = &event{id: r.EventID}
@@ -235,7 +243,8 @@ func (d *Dispatcher) retried(me uuid.UUID, claimed []store.Retry, events map[uui
 		}
 		ds[i] = &delivery{
 			event: e, webhook: r.WebhookID, account: r.AccountID, owner: me, trigger: r.Trigger, number: r.Number,
-			tries: r.Tries, takeovers: r.Takeovers, firstAt: r.FirstAt, queuedAt: now, limit: limit,
+			tries: r.Tries, takeovers: r.Takeovers, firstAt: r.FirstAt, queuedAt: now,
+			hook: d.registry.Snapshot().Webhook(r.WebhookID),
 		}
 	}
 	return ds
@@ -243,14 +252,6 @@ func (d *Dispatcher) retried(me uuid.UUID, claimed []store.Retry, events map[uui
 
 func newEvent(e *fanfare.Event) *event {
 	return &event{id: e.ID, account: e.AccountID, typ: e.Type, data: e.Data, occurredAt: e.OccurredAt, test: e.Test}
-}
-
-// limitOf is a webhook's max_in_flight, and whose it is; one that is unknown has nothing to send.
-func (d *Dispatcher) limitOf(webhook uuid.UUID) (limit int, account uuid.UUID) {
-	if w := d.registry.Snapshot().Webhook(webhook); w != nil {
-		return w.MaxInFlight, w.AccountID
-	}
-	return 32, uuid.Nil
 }
 
 // logTrouble logs a failure of Postgres, unless it only comes from stopping.

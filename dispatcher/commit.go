@@ -11,6 +11,7 @@ import (
 
 	"github.com/fanfare-webhooks/fanfare"
 	"github.com/fanfare-webhooks/fanfare/internal/store"
+	"github.com/fanfare-webhooks/fanfare/registry"
 )
 
 // The most that one commit holds. Past some hundred rows a commit gets no cheaper a row, and everybody
@@ -31,11 +32,11 @@ const ingestDeadline = 12 * time.Second
 // call is one caller's publications on their way through a commit: all of one call are in one group.
 type call struct {
 	pubs    []Publication
-	only    uuid.UUID        // a test: the one webhook that gets it
-	events  []store.NewEvent // matched; parallel to pubs
-	hooks   [][]target       // whom each event goes to; parallel to pubs
-	lineage []uuid.UUID      // every account the match depends on
-	version int64            // of the snapshot it was matched against
+	only    uuid.UUID             // a test: the one webhook that gets it
+	events  []store.NewEvent      // matched; parallel to pubs
+	hooks   [][]*registry.Webhook // whom each event goes to; parallel to pubs
+	lineage []uuid.UUID           // every account the match depends on
+	version int64                 // of the snapshot it was matched against
 	bytes   int64
 	owed    int // deliveries, if every event is new
 
@@ -44,12 +45,6 @@ type call struct {
 	inserted []bool                // false: the idempotency key was known
 	attempt  chan *fanfare.Attempt // of a test; holds one; nil: there was none
 	err      error
-}
-
-// target is a webhook that an event goes to.
-type target struct {
-	webhook, account uuid.UUID
-	limit            int // its max_in_flight
 }
 
 // committer gathers calls while a commit is in flight; the next group is what came meanwhile. It needs
@@ -347,7 +342,7 @@ func (d *Dispatcher) committed(calls []*call, g *store.Group, c *store.Committed
 				continue
 			}
 			tests = append(tests, func() {
-				o := d.send(ds[0])
+				o, _ := d.send(ds[0])
 				d.recorder.add(o)
 				cl.attempt <- o.Attempt
 			})
@@ -375,7 +370,7 @@ func (d *Dispatcher) deliveriesOf(cl *call, i int, grp *group, now time.Time) []
 	ds := make([]*delivery, len(cl.hooks[i]))
 	for j, h := range cl.hooks[i] {
 		ds[j] = &delivery{
-			event: e, webhook: h.webhook, account: h.account, owner: grp.owner, group: grp, limit: h.limit,
+			event: e, webhook: h.ID, account: h.AccountID, hook: h, owner: grp.owner, group: grp,
 			trigger: trigger, firstAt: at, queuedAt: now,
 		}
 	}

@@ -9,6 +9,7 @@
 //	publish.go  what a caller gives and gets; matching
 //	commit.go   events that arrive together are one append to the log
 //	queue.go    deliveries wait in turn: accounts, then webhooks, then age
+//	endpoint.go how much a receiver can bear, learned from its answers
 //	send.go     one attempt, from the queue's head to an outcome
 //	record.go   outcomes are written in lots, and groups settled
 //	claim.go    retries come back when they are due
@@ -87,7 +88,6 @@ type Dispatcher struct {
 	queue    *queue
 	recorder *recorder
 	due      *dueHeap
-	streaks  streaks
 
 	senders    sync.WaitGroup  // attempts in flight, and what follows from them
 	parking    atomic.Int64    // deliveries that wait for the recorder to park them
@@ -101,14 +101,14 @@ type Dispatcher struct {
 // New prepares a dispatcher. It does nothing before [Dispatcher.Run].
 func New(s *store.Store, r *registry.Registry, e *egress.Client, o Options) *Dispatcher {
 	o.setDefaults()
+	due := newDueHeap()
 	d := &Dispatcher{
 		opts: o, store: s, registry: r, egress: e, log: o.Log,
 		node:     newNode(),
 		incoming: newCommitter(o.IngestDepth, o.IngestBytes),
-		queue:    newQueue(o.Slots, o.QueueDepth, o.HookDepth, o.QueueBytes),
+		queue:    newQueue(o.Slots, o.QueueDepth, o.HookDepth, o.QueueBytes, due),
 		recorder: newRecorder(),
-		due:      newDueHeap(),
-		streaks:  streaks{n: make(map[uuid.UUID]int)},
+		due:      due,
 
 		progressed: newProgress(),
 		flushFor:   flushDeadline,
@@ -137,6 +137,7 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 	claims.run(d.claimLoop)
 	claims.run(d.recoverLoop)
 	claims.run(d.upkeepLoop)
+	claims.run(d.paceLoop)
 	commits := newStage(context.WithoutCancel(ctx))
 	commits.run(d.commitLoop)
 	records := newStage(context.WithoutCancel(ctx))
@@ -214,16 +215,17 @@ func (s *stage) stop() { s.cancel(); s.loops.Wait() }
 type delivery struct {
 	event     *event
 	webhook   uuid.UUID
-	account   uuid.UUID // the webhook's
-	owner     uuid.UUID // the incarnation that took it in hand
-	group     *group    // nil: it came from a row of retries
+	account   uuid.UUID         // the webhook's
+	hook      *registry.Webhook // as it was when it was queued; nil: not known here
+	owner     uuid.UUID         // the incarnation that took it in hand
+	group     *group            // nil: it came from a row of retries
 	trigger   fanfare.Trigger
 	number    int // requests made before
 	tries     int // those that count against the schedule
 	takeovers int
-	limit     int       // the webhook's max_in_flight when it was queued
 	firstAt   time.Time // the first attempt's start, or the publish
 	queuedAt  time.Time // this process's clock
+	endpoint  string    // how it was when this left the queue
 }
 
 // event is what all deliveries of one event share.

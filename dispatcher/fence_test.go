@@ -46,7 +46,7 @@ func TestSendersGoOnWhenTheLeaseLapsedBetweenTwoRenewals(t *testing.T) {
 }
 
 func TestOneAccountLeavesTheOthersRoomInMemory(t *testing.T) {
-	q := newQueue(10, 100, 1000, 1<<20)
+	q := testQueue(10, 100, 1000, 1<<20)
 	for hook := range byte(20) {
 		q.push(waiting(1, 100+hook, 50))
 	}
@@ -56,7 +56,7 @@ func TestOneAccountLeavesTheOthersRoomInMemory(t *testing.T) {
 	if _, over := q.push(waiting(2, 21, 10)); len(over) != 0 {
 		t.Errorf("%d of another's 10 found no room", len(over))
 	}
-	if room := q.room(id(22), id(2), 32); room == 0 {
+	if room, _ := q.room(id(22), waiting(2, 22, 1)[0].hook); room == 0 {
 		t.Error("another's retries are not claimed")
 	}
 }
@@ -102,7 +102,7 @@ func TestADeliveryOfADeadIncarnationIsNotSent(t *testing.T) {
 	// What was on its way into the queue when the incarnation ended.
 	d.enqueue([]*delivery{{
 		event: &event{id: fanfare.EventID(d.node.floor()+1, 1), data: []byte(`{}`)}, webhook: w.ID, account: r.account, owner: before,
-		group: &group{id: uuid.New(), owner: before}, limit: 1, trigger: fanfare.TriggerFirst, firstAt: time.Now(), queuedAt: time.Now(),
+		group: &group{id: uuid.New(), owner: before}, trigger: fanfare.TriggerFirst, firstAt: time.Now(), queuedAt: time.Now(),
 	}})
 	id := r.publish(d, `{}`)
 	if got := r.next(rc).header.Get("webhook-id"); got != id.String() {

@@ -1,9 +1,6 @@
 package dispatcher
 
 import (
-	"sync"
-
-	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/fanfare-webhooks/fanfare"
@@ -15,11 +12,12 @@ type metrics struct {
 	deliveries    *prometheus.CounterVec
 	attempts      *prometheus.CounterVec
 	attemptTime   prometheus.Histogram
-	startSeconds  *prometheus.HistogramVec
+	startSeconds  map[string]prometheus.Observer // by how the endpoint was then
 	latency       prometheus.Histogram
 	commitSeconds prometheus.Histogram
 	groupEvents   prometheus.Histogram
 	lotOutcomes   prometheus.Histogram
+	claimSeconds  prometheus.Histogram
 	commitErrors  prometheus.Counter
 	stale         prometheus.Counter
 	parked        prometheus.Counter
@@ -63,18 +61,16 @@ func newMetrics(reg prometheus.Registerer, d *Dispatcher) *metrics {
 	latencies := []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300, 3600}
 	sizes := []float64{1, 2, 5, 10, 20, 50, 100, 200, 500, 1000}
 	m := &metrics{
-		published:   counter("fanfare_events_published_total", "Events made durable."),
-		deliveries:  counters("fanfare_deliveries_total", "Deliveries that ended, by their state.", "state"),
-		attempts:    counters("fanfare_attempts_total", "Requests made.", "verdict", "status_class"),
-		attemptTime: histogram("fanfare_attempt_duration_seconds", "From the dial to the last byte of a request's response.", latencies),
-		startSeconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "fanfare_delivery_start_seconds", Buckets: latencies,
-			Help: "From an event's commit to the start of a delivery's first attempt, by how its endpoint was then.",
-		}, []string{"endpoint"}),
+		published:     counter("fanfare_events_published_total", "Events made durable."),
+		deliveries:    counters("fanfare_deliveries_total", "Deliveries that ended, by their state.", "state"),
+		attempts:      counters("fanfare_attempts_total", "Requests made.", "verdict", "status_class"),
+		attemptTime:   histogram("fanfare_attempt_duration_seconds", "From the dial to the last byte of a request's response.", latencies),
+		startSeconds:  make(map[string]prometheus.Observer),
 		latency:       histogram("fanfare_delivery_latency_seconds", "From an event's commit to the end of a delivery's first attempt.", latencies),
 		commitSeconds: histogram("fanfare_ingest_commit_seconds", "How long an append to the log takes.", latencies),
 		groupEvents:   histogram("fanfare_ingest_group_events", "Events of one append.", sizes),
 		lotOutcomes:   histogram("fanfare_recorder_lot_outcomes", "Outcomes written by one transaction.", sizes),
+		claimSeconds:  histogram("fanfare_claim_seconds", "How long a claim of retries takes.", latencies),
 		commitErrors:  counter("fanfare_ingest_errors_total", "Appends to the log that failed or whose outcome is unknown."),
 		stale:         counter("fanfare_ingest_stale_total", "Publishes matched anew because a webhook, account or event type had just changed."),
 		parked:        counter("fanfare_deliveries_parked_total", "Deliveries put off to Postgres because the queue was full."),
@@ -88,9 +84,10 @@ func newMetrics(reg prometheus.Registerer, d *Dispatcher) *metrics {
 		oldestDue:     gauge("fanfare_oldest_due_seconds", "How long the longest-due free retry has waited."),
 		outboxAge:     gauge("fanfare_outbox_age_seconds", "How long the longest-due row of the outbox has waited."),
 	}
-	gaugeOf("fanfare_in_flight", "Requests in flight.", func() float64 { _, n, _ := d.queue.sizes(); return float64(n) })
-	gaugeOf("fanfare_queue_deliveries", "Deliveries that wait in memory.", func() float64 { n, _, _ := d.queue.sizes(); return float64(n) })
-	gaugeOf("fanfare_queue_bytes", "Payloads that wait in memory.", func() float64 { _, _, n := d.queue.sizes(); return float64(n) })
+	gaugeOf("fanfare_in_flight", "Requests in flight.", func() float64 { _, n, _, _ := d.queue.sizes(); return float64(n) })
+	gaugeOf("fanfare_queue_deliveries", "Deliveries that wait in memory.", func() float64 { n, _, _, _ := d.queue.sizes(); return float64(n) })
+	gaugeOf("fanfare_queue_bytes", "Payloads that wait in memory.", func() float64 { _, _, _, n := d.queue.sizes(); return float64(n) })
+	gaugeOf("fanfare_endpoints_down", "Endpoints that failed five times in a row and are only probed.", func() float64 { _, _, n, _ := d.queue.sizes(); return float64(n) })
 	gaugeOf("fanfare_recorder_backlog", "Outcomes that are not on record yet.", func() float64 { n, _ := d.recorder.backlog(); return float64(n) })
 	gaugeOf("fanfare_nodes_live", "Nodes that hold a lease, this one included.", func() float64 { return float64(d.node.live.Load()) })
 	gaugeOf("fanfare_lease_age_seconds", "Since the lease was renewed; over 5 no request starts.", func() float64 { return d.node.leaseAge().Seconds() })
@@ -101,9 +98,13 @@ func newMetrics(reg prometheus.Registerer, d *Dispatcher) *metrics {
 	gaugeOf("fanfare_log_ahead_seconds", "How far the log's position is ahead of the database's clock; 0 if it is not.", func() float64 {
 		return max(d.node.floor().Time().Sub(d.node.now()).Seconds(), 0)
 	})
-	reg.MustRegister(m.startSeconds)
+	start := prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name: "fanfare_delivery_start_seconds", Buckets: latencies,
+		Help: "From an event's commit to the start of a delivery's first attempt, by how its endpoint was then.",
+	}, []string{"endpoint"})
+	reg.MustRegister(start)
 	for _, e := range []string{endpointHealthy, endpointFailing, endpointDown} {
-		m.startSeconds.WithLabelValues(e)
+		m.startSeconds[e] = start.WithLabelValues(e)
 	}
 	for _, s := range []fanfare.State{fanfare.Delivered, fanfare.Exhausted, fanfare.Discarded} {
 		m.deliveries.WithLabelValues(string(s))
@@ -144,54 +145,4 @@ func (m *metrics) setBacklog(b store.Backlog) {
 	m.retriesDue.Set(float64(b.Due))
 	m.oldestDue.Set(b.OldestDue.Seconds())
 	m.outboxAge.Set(b.OutboxAge.Seconds())
-}
-
-// How an endpoint was when an attempt began.
-const (
-	endpointHealthy = "healthy" // its last attempt did not fail
-	endpointFailing = "failing" // one to four attempts failed in a row
-	endpointDown    = "down"    // five or more did
-)
-
-// downAfter is how many failures in a row make an endpoint down.
-const downAfter = 5
-
-// streaks counts the failures in a row of endpoints whose last attempt failed.
-type streaks struct {
-	mu sync.Mutex // guards n
-	n  map[uuid.UUID]int
-}
-
-func (s *streaks) endpoint(webhook uuid.UUID) string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	switch n := s.n[webhook]; {
-	case n == 0:
-		return endpointHealthy
-	case n < downAfter:
-		return endpointFailing
-	default:
-		return endpointDown
-	}
-}
-
-// ended counts an attempt. A fault of our own says nothing about the endpoint.
-func (s *streaks) ended(a *fanfare.Attempt) {
-	if a.Error == fanfare.ErrOwn {
-		return
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if a.Verdict == fanfare.VerdictDelivered {
-		delete(s.n, a.WebhookID)
-	} else {
-		s.n[a.WebhookID]++
-	}
-}
-
-// forget drops the count of a webhook that is sent nothing any more.
-func (s *streaks) forget(webhook uuid.UUID) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.n, webhook)
 }

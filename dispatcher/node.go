@@ -151,6 +151,7 @@ func (d *Dispatcher) leaseLoop(ctx context.Context) {
 				d.log.Info("the lease is held again")
 				since = time.Now()
 			}
+			d.queue.divide(int(d.node.live.Load()))
 			// The lease may have run out and been renewed between two looks at it.
 			d.startSenders(d.queue.wake())
 			if moved := time.Duration(d.node.offset.Load() - offset).Abs(); moved > maxClockStep {

@@ -153,7 +153,7 @@ func (d *Dispatcher) submit(ctx context.Context, cl *call) error {
 func (d *Dispatcher) match(cl *call) error {
 	snap := d.registry.Snapshot()
 	cl.version = snap.Version()
-	cl.events, cl.hooks = make([]store.NewEvent, len(cl.pubs)), make([][]target, len(cl.pubs))
+	cl.events, cl.hooks = make([]store.NewEvent, len(cl.pubs)), make([][]*registry.Webhook, len(cl.pubs))
 	cl.lineage, cl.owed = cl.lineage[:0], 0
 	var matched []*registry.Webhook
 	for i := range cl.pubs {
@@ -182,10 +182,9 @@ func (d *Dispatcher) match(cl *call) error {
 			AccountID: p.AccountID, Type: p.Type, Data: p.Data, OccurredAt: p.OccurredAt, Key: p.IdempotencyKey,
 			Hash: p.RequestHash[:], Test: cl.only != uuid.Nil, WebhookIDs: make([]uuid.UUID, len(matched)),
 		}
-		cl.hooks[i] = make([]target, len(matched))
+		cl.hooks[i] = slices.Clone(matched)
 		for j, w := range matched {
 			e.WebhookIDs[j] = w.ID
-			cl.hooks[i][j] = target{webhook: w.ID, account: w.AccountID, limit: w.MaxInFlight}
 			if w.AccountID == p.AccountID {
 				e.Matched++
 			}

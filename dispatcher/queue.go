@@ -2,73 +2,86 @@ package dispatcher
 
 import (
 	"sync"
+	"time"
 
 	"github.com/google/uuid"
+
+	"github.com/fanfare-webhooks/fanfare/internal/weaken"
+	"github.com/fanfare-webhooks/fanfare/registry"
 )
 
 // queue holds deliveries until a sender takes them: accounts in turn, an account's webhooks in turn, a
 // webhook's deliveries by age. A sender is a goroutine that takes until nothing is ready; there are
-// never more of them than slots.
+// never more of them than slots. While something is ready one of them is on its way to take it, or all
+// slots are in use: whoever makes something ready is told to start a sender, and so is whoever takes and
+// leaves something ready.
 //
 // An account may hold as many slots as are free: alone it gets half of the node, two get a third each,
-// and there is always room for another. The same holds for its deliveries in memory. A webhook holds at
-// most its max_in_flight.
+// and there is always room for another. The same holds for a webhook within what its account may hold,
+// and for an account's deliveries in memory. What a webhook's endpoint can bear bounds it further.
 type queue struct {
 	slots     int
 	depth     int
 	hookDepth int
 	maxBytes  int64
+	due       *dueHeap // is told of webhooks that have room for retries again
+	paced     *dueHeap // webhooks that only time keeps from going on; by this process's clock
 
 	mu       sync.Mutex // guards all below
 	closed   bool
+	share    int // of a webhook's max_in_flight and rate: by how many nodes it is divided
 	accounts map[uuid.UUID]*accountQueue
 	hooks    map[uuid.UUID]*hookQueue
 	turns    fifo[*accountQueue] // accounts with a webhook whose turn could come
 	waiting  int                 // deliveries
 	flying   int                 // deliveries taken and not done
 	senders  int
+	down     int   // endpoints
 	bytes    int64 // payloads of waiting deliveries, each event's once
 }
 
 type accountQueue struct {
 	id      uuid.UUID
 	hooks   int              // its webhooks in queue.hooks
-	turns   fifo[*hookQueue] // webhooks with deliveries and room
+	turns   fifo[*hookQueue] // webhooks with deliveries that may go
 	waiting int
 	flying  int
 	inTurns bool
 }
 
+// hookQueue is a webhook with deliveries in memory, or with an endpoint that there is something to be
+// remembered of.
 type hookQueue struct {
-	id      uuid.UUID
-	account *accountQueue
-	waiting fifo[*delivery]
-	limit   int
-	flying  int
-	inTurns bool
+	id       uuid.UUID
+	account  *accountQueue
+	endpoint endpoint
+	waiting  fifo[*delivery]
+	flying   int
+	inTurns  bool
+	hungry   bool // it has retries in Postgres, and had no room for them
 }
 
-func newQueue(slots, depth, hookDepth int, maxBytes int64) *queue {
+func newQueue(slots, depth, hookDepth int, maxBytes int64, due *dueHeap) *queue {
 	return &queue{
-		slots: slots, depth: depth, hookDepth: hookDepth, maxBytes: maxBytes,
+		slots: slots, depth: depth, hookDepth: hookDepth, maxBytes: maxBytes, due: due, paced: newDueHeap(), share: 1,
 		accounts: make(map[uuid.UUID]*accountQueue), hooks: make(map[uuid.UUID]*hookQueue),
 	}
 }
 
 // push queues deliveries. It answers how many new senders the caller must start, and the deliveries
-// that found no room. Beyond the budget for payloads an event's is dropped; the sender reads it again.
+// that found no room or whose endpoint is down. Beyond the budget for payloads an event's is dropped; the
+// sender reads it again.
 func (q *queue) push(ds []*delivery) (start int, over []*delivery) {
+	now := time.Now()
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	pushed := 0
 	for _, d := range ds {
-		h := q.hook(d.webhook, d.account)
-		if q.closed || h.account.waiting >= q.depth-q.waiting || h.waiting.len() >= q.hookDepth {
+		h := q.hook(d.webhook, d.account, d.hook)
+		if !q.fits(h, now) {
 			over = append(over, d)
-			q.drop(h)
+			q.drop(h, now)
 			continue
 		}
-		h.limit = d.limit
 		if d.event.queued == 0 && d.event.data != nil {
 			if q.bytes += int64(len(d.event.data)); q.bytes > q.maxBytes {
 				q.bytes -= int64(len(d.event.data))
@@ -79,52 +92,118 @@ func (q *queue) push(ds []*delivery) (start int, over []*delivery) {
 		h.waiting.push(d)
 		h.account.waiting++
 		q.waiting++
-		pushed++
-		q.ready(h)
+		q.ready(h, now)
 	}
-	start = min(pushed, q.slots-q.senders)
-	q.senders += start
-	return start, over
+	return q.start(), over
+}
+
+func (q *queue) fits(h *hookQueue, now time.Time) bool {
+	switch {
+	case q.closed:
+		return false
+	case h.endpoint.shut(now, h.flying+h.waiting.len()):
+		return false
+	}
+	return weaken.Off(weaken.Park) || h.account.waiting < q.depth-q.waiting && h.waiting.len() < q.hookDepth
+}
+
+// start is how many senders the caller must start now: one, if something is ready that no other may be
+// about to take. It starts the next one itself.
+func (q *queue) start() int {
+	if q.closed || q.turns.len() == 0 || q.senders >= q.slots {
+		return 0
+	}
+	q.senders++
+	return 1
 }
 
 // wake answers how many senders to start for what waits: after a pause.
 func (q *queue) wake() (start int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	start = min(q.waiting, q.slots-q.senders)
-	q.senders += start
-	return start
+	return q.start()
 }
 
-// take hands out the next delivery. When nothing is ready the sender that asked has ended.
-func (q *queue) take() *delivery {
+// resume lets webhooks go on whose time has come.
+func (q *queue) resume(hooks []uuid.UUID) (start int) {
+	now := time.Now()
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if !q.closed {
-		for range q.turns.len() {
-			a := q.turns.pop()
-			if a.flying >= q.slots-q.flying { // not its turn while it holds more than is free
-				q.turns.push(a)
-				continue
-			}
-			h := a.turns.pop()
-			h.inTurns = false
-			d := h.waiting.pop()
-			h.flying++
-			a.flying++
-			q.flying++
-			a.waiting--
-			q.waiting--
-			q.left(d)
-			q.ready(h)
-			if a.inTurns = a.turns.len() > 0; a.inTurns {
-				q.turns.push(a)
-			}
-			return d
+	for _, id := range hooks {
+		if h := q.hooks[id]; h != nil {
+			q.ready(h, now)
+			q.drop(h, now)
+		}
+	}
+	return q.start()
+}
+
+// take hands out the next delivery, and answers how many senders to start for those behind it. When
+// nothing is ready the sender that asked has ended.
+func (q *queue) take() (d *delivery, start int) {
+	now := time.Now()
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for range q.turns.len() {
+		a := q.turns.pop()
+		h := q.nextHook(a, now)
+		if a.inTurns = a.turns.len() > 0; a.inTurns {
+			q.turns.push(a)
+		}
+		if h != nil {
+			return q.depart(h, now), q.start()
 		}
 	}
 	q.senders--
+	return nil, 0
+}
+
+// nextHook takes the account's next webhook out of its turn, nil if none may go.
+func (q *queue) nextHook(a *accountQueue, now time.Time) *hookQueue {
+	free := q.slots - q.flying
+	if a.flying >= free && !weaken.Off(weaken.Slots) {
+		return nil
+	}
+	// The account may come to hold half of what the others leave. So much of it is free:
+	left := (free+a.flying)/2 - a.flying
+	for range a.turns.len() {
+		h := a.turns.pop()
+		switch ok, _ := h.endpoint.next(now, h.flying); {
+		case !ok || h.waiting.len() == 0: // since it was given its turn
+			h.inTurns = false
+			q.ready(h, now)
+		case h.flying > 0 && h.flying >= left && !weaken.Off(weaken.Slots):
+			a.turns.push(h)
+		default:
+			h.inTurns = false
+			return h
+		}
+	}
 	return nil
+}
+
+// depart sends a webhook's oldest delivery on its way.
+func (q *queue) depart(h *hookQueue, now time.Time) *delivery {
+	d := h.waiting.pop()
+	d.endpoint = h.endpoint.state()
+	h.endpoint.pace.started(now)
+	h.flying++
+	h.account.flying++
+	q.flying++
+	h.account.waiting--
+	q.waiting--
+	q.left(d)
+	q.ready(h, now)
+	q.feed(h, now)
+	return d
+}
+
+// feed has more of a webhook's retries claimed when few are left in memory.
+func (q *queue) feed(h *hookQueue, now time.Time) {
+	if h.hungry && h.waiting.len()+h.flying <= q.wanted(h, now)/2 {
+		h.hungry = false
+		q.due.note(h.id, time.Time{})
+	}
 }
 
 // end ends a sender that will take nothing.
@@ -134,31 +213,94 @@ func (q *queue) end() {
 	q.mu.Unlock()
 }
 
-// done gives a delivery's slot back.
-func (q *queue) done(d *delivery) {
+// done gives a delivery's slot back, with what its attempt taught. If that closes its endpoint it answers
+// the deliveries that are better parked.
+func (q *queue) done(d *delivery, l lesson) (park []*delivery) {
+	now := time.Now()
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	h := q.hooks[d.webhook]
 	h.flying--
 	h.account.flying--
 	q.flying--
-	q.ready(h)
-	q.drop(h)
+	was := h.endpoint.down()
+	h.endpoint.ended(now, l)
+	if is := h.endpoint.down(); is != was {
+		q.down += map[bool]int{true: 1, false: -1}[is]
+	}
+	if h.endpoint.shut(now, h.flying) {
+		park = q.empty(h)
+	}
+	q.feed(h, now)
+	q.ready(h, now)
+	q.drop(h, now)
+	return park
 }
 
-// room is how many more of a webhook's retries are worth claiming: enough to keep its requests going.
-func (q *queue) room(webhook, account uuid.UUID, limit int) int {
+// room is how many more of a webhook's retries are worth claiming: enough to keep its requests going. If
+// it is 0, again tells when to ask anew; the zero time: the webhook becomes hungry.
+func (q *queue) room(webhook uuid.UUID, w *registry.Webhook) (n int, again time.Time) {
+	now := time.Now()
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	want := min(2*limit, q.hookDepth)
+	_, known := q.hooks[webhook]
+	var account uuid.UUID
+	if w != nil {
+		account = w.AccountID
+	}
+	h := q.hook(webhook, account, w)
+	defer q.drop(h, now)
+	if !known {
+		h.endpoint.cautious()
+	}
+	if free := q.depth - q.waiting - h.account.waiting; free <= 0 {
+		return 0, now.Add(noRoomWait)
+	} else if n = min(q.wanted(h, now)-h.waiting.len()-h.flying, free); n > 0 {
+		h.hungry = false
+		return n, time.Time{}
+	}
+	if ok, at := h.endpoint.next(now, h.flying); !ok && !at.IsZero() {
+		return 0, at
+	}
+	h.hungry = true
+	return 0, time.Time{}
+}
+
+// wanted is how many deliveries of a webhook should be in memory.
+func (q *queue) wanted(h *hookQueue, now time.Time) int {
+	e := &h.endpoint
+	switch {
+	case weaken.Off(weaken.Claims):
+		return q.hookDepth
+	case e.down() || now.Before(e.restUntil):
+		if ok, _ := e.next(now, h.flying); ok {
+			return 1
+		}
+		return 0
+	case e.window >= e.limit && e.failures == 0:
+		return q.hookDepth
+	}
+	return min(4*e.window, q.hookDepth)
+}
+
+// forget drops what is known of an endpoint that is sent nothing any more.
+func (q *queue) forget(webhook uuid.UUID) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	now := time.Now()
 	if h := q.hooks[webhook]; h != nil {
-		want -= h.waiting.len() + h.flying
+		q.aim(h, nil)
+		q.feed(h, now)
+		q.ready(h, now)
+		q.drop(h, now)
 	}
-	free := q.depth - q.waiting
-	if a := q.accounts[account]; a != nil {
-		free -= a.waiting
-	}
-	return max(min(want, free), 0)
+}
+
+// divide says by how many nodes each webhook's limits are shared.
+func (q *queue) divide(nodes int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.share = max(nodes, 1)
 }
 
 // space is how many more deliveries fit.
@@ -174,10 +316,10 @@ func (q *queue) inFlight() int {
 	return q.flying
 }
 
-func (q *queue) sizes() (waiting, flying int, bytes int64) {
+func (q *queue) sizes() (waiting, flying, down int, bytes int64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return q.waiting, q.flying, q.bytes
+	return q.waiting, q.flying, q.down, q.bytes
 }
 
 // close empties the queue for good and answers what was in it.
@@ -200,21 +342,30 @@ func (q *queue) clear() []*delivery {
 		}
 	}
 	var all []*delivery
+	now := time.Now()
 	for _, h := range q.hooks {
-		for h.waiting.len() > 0 {
-			d := h.waiting.pop()
-			q.left(d)
-			h.account.waiting--
-			all = append(all, d)
-		}
-		q.drop(h)
+		all = append(all, q.empty(h)...)
+		q.feed(h, now)
+		q.drop(h, now)
 	}
-	q.waiting = 0
 	return all
 }
 
-// hook finds or makes a webhook's queue; drop forgets it when nothing is left.
-func (q *queue) hook(webhook, account uuid.UUID) *hookQueue {
+// empty takes all that waits out of a webhook's queue.
+func (q *queue) empty(h *hookQueue) []*delivery {
+	ds := make([]*delivery, 0, h.waiting.len())
+	for h.waiting.len() > 0 {
+		d := h.waiting.pop()
+		q.left(d)
+		ds = append(ds, d)
+	}
+	h.account.waiting -= len(ds)
+	q.waiting -= len(ds)
+	return ds
+}
+
+// hook finds or makes a webhook's queue; drop forgets it when nothing is left to remember.
+func (q *queue) hook(webhook, account uuid.UUID, w *registry.Webhook) *hookQueue {
 	h := q.hooks[webhook]
 	if h == nil {
 		a := q.accounts[account]
@@ -226,11 +377,30 @@ func (q *queue) hook(webhook, account uuid.UUID) *hookQueue {
 		a.hooks++
 		q.hooks[webhook] = h
 	}
+	q.aim(h, w)
 	return h
 }
 
-func (q *queue) drop(h *hookQueue) {
-	if h.waiting.len() > 0 || h.flying > 0 {
+// aim tells an endpoint what w says. A webhook that is disabled or unknown has none that could bear too
+// much: its deliveries end without a request.
+func (q *queue) aim(h *hookQueue, w *registry.Webhook) {
+	was := h.endpoint.down()
+	if w == nil || !w.Enabled() {
+		h.endpoint.aim("", defaultLimit, pace{})
+	} else {
+		h.endpoint.aim(w.URL, max(w.MaxInFlight/q.share, 1), newPace(0, 0))
+	}
+	if was && !h.endpoint.down() {
+		q.down--
+	}
+}
+
+func (q *queue) drop(h *hookQueue, now time.Time) {
+	if h.waiting.len() > 0 || h.flying > 0 || h.hungry || h.endpoint.failures > 0 {
+		return
+	}
+	if at := h.endpoint.spentAt(); now.Before(at) {
+		q.paced.note(h.id, at)
 		return
 	}
 	delete(q.hooks, h.id)
@@ -239,9 +409,16 @@ func (q *queue) drop(h *hookQueue) {
 	}
 }
 
-// ready puts a webhook, and its account, in their turns if they have something to do and room for it.
-func (q *queue) ready(h *hookQueue) {
-	if h.inTurns || h.waiting.len() == 0 || h.flying >= h.limit {
+// ready puts a webhook, and its account, in their turns if they have something to do and room for it. If
+// only time is in the way, it comes back.
+func (q *queue) ready(h *hookQueue, now time.Time) {
+	if h.inTurns || h.waiting.len() == 0 {
+		return
+	}
+	if ok, at := h.endpoint.next(now, h.flying); !ok {
+		if !at.IsZero() {
+			q.paced.note(h.id, at)
+		}
 		return
 	}
 	h.inTurns = true

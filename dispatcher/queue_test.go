@@ -7,22 +7,32 @@ import (
 
 	"github.com/google/uuid"
 	"pgregory.net/rapid"
+
+	"github.com/fanfare-webhooks/fanfare"
+	"github.com/fanfare-webhooks/fanfare/registry"
 )
 
 func id(n byte) uuid.UUID { return uuid.UUID{n} }
 
 // waiting makes n deliveries of one webhook.
-func waiting(account, hook byte, n int) []*delivery {
+func waiting(account, hook byte, n int) []*delivery { return waitingFor(account, hook, 32, n) }
+
+func waitingFor(account, hook byte, limit, n int) []*delivery {
+	w := &registry.Webhook{Webhook: fanfare.Webhook{ID: id(hook), AccountID: id(account), URL: "https://example.com", MaxInFlight: limit}}
 	ds := make([]*delivery, n)
 	for i := range ds {
-		ds[i] = &delivery{account: id(account), webhook: id(hook), limit: 32, event: &event{data: make([]byte, 10)}}
+		ds[i] = &delivery{account: w.AccountID, webhook: w.ID, hook: w, event: &event{data: make([]byte, 10)}}
 	}
 	return ds
 }
 
+func testQueue(slots, depth, hookDepth int, maxBytes int64) *queue {
+	return newQueue(slots, depth, hookDepth, maxBytes, newDueHeap())
+}
+
 func taken(q *queue, n int) (hooks []byte, ds []*delivery) {
 	for range n {
-		d := q.take()
+		d, _ := q.take()
 		if d == nil {
 			break
 		}
@@ -32,7 +42,7 @@ func taken(q *queue, n int) (hooks []byte, ds []*delivery) {
 }
 
 func TestAccountsAndThenWebhooksTakeTurns(t *testing.T) {
-	q := newQueue(100, 1000, 1000, 1<<20)
+	q := testQueue(100, 1000, 1000, 1<<20)
 	q.push(waiting(1, 11, 3))
 	q.push(waiting(1, 12, 3))
 	q.push(waiting(2, 21, 3))
@@ -43,62 +53,103 @@ func TestAccountsAndThenWebhooksTakeTurns(t *testing.T) {
 }
 
 func TestAnAccountHoldsNoMoreSlotsThanAreFree(t *testing.T) {
-	q := newQueue(12, 1000, 1000, 1<<20)
-	q.push(waiting(1, 11, 100))
+	q := testQueue(12, 10_000, 1000, 1<<20)
+	many := func(account byte) (ds []*delivery) {
+		for hook := range byte(20) {
+			ds = append(ds, waiting(account, 20*account+hook, 5)...)
+		}
+		return ds
+	}
+	q.push(many(1))
 	if got, _ := taken(q, 100); len(got) != 6 {
 		t.Errorf("alone it got %d of 12 slots", len(got))
 	}
-	q.push(waiting(2, 21, 100))
+	q.push(many(2))
 	if got, _ := taken(q, 100); len(got) != 3 {
 		t.Errorf("the second got %d of the 6 that were free", len(got))
 	}
-	q.push(waiting(3, 31, 100))
+	q.push(many(3))
 	if got, _ := taken(q, 100); len(got) == 0 {
 		t.Error("there was no room for a third")
 	}
 }
 
-func TestAWebhookHoldsNoMoreThanItsLimit(t *testing.T) {
-	q := newQueue(100, 1000, 1000, 1<<20)
-	ds := waiting(1, 11, 10)
-	for _, d := range ds {
-		d.limit = 2
+func TestAWebhookLeavesTheOthersOfItsAccountRoom(t *testing.T) {
+	q := testQueue(100, 10_000, 1000, 1<<20)
+	for hook := range byte(4) { // none of which ever answers
+		q.push(waiting(1, 11+hook, 100))
+		if got, _ := taken(q, 100); len(got) == 0 {
+			t.Fatalf("there was no room for webhook %d", hook+1)
+		}
 	}
-	q.push(ds)
+	q.push(waiting(1, 20, 1))
+	if got, _ := taken(q, 1); len(got) != 1 || got[0] != 20 {
+		t.Errorf("the fifth webhook had no room: %v", got)
+	}
+}
+
+func TestSendersAreStartedWhileSomethingIsReady(t *testing.T) {
+	q := testQueue(3, 100, 100, 1<<20)
+	start := func(n int, _ []*delivery) int { return n }
+	if n := start(q.push(waiting(1, 11, 1))); n != 1 {
+		t.Fatalf("%d senders for one delivery", n)
+	}
+	if n := start(q.push(waiting(2, 21, 1))); n != 1 {
+		t.Fatalf("%d more for another", n)
+	}
+	q.push(waitingFor(3, 31, 1, 5))
+	if n := start(q.push(waiting(4, 41, 5))); n != 0 {
+		t.Fatalf("%d beyond the slots", n)
+	}
+	d, n := q.take()
+	if d == nil || n != 0 {
+		t.Fatalf("took %v and started %d: every slot has its sender", d, n)
+	}
+	q.end()
+	if _, n = q.take(); n != 1 {
+		t.Errorf("%d started for those behind", n)
+	}
+}
+
+func TestAWebhookHoldsNoMoreThanItsLimit(t *testing.T) {
+	q := testQueue(100, 1000, 1000, 1<<20)
+	q.push(waitingFor(1, 11, 2, 10))
 	_, flying := taken(q, 10)
 	if len(flying) != 2 {
 		t.Fatalf("%d in flight", len(flying))
 	}
-	q.done(flying[0])
+	q.done(flying[0], lesson{kind: succeeded})
 	if got, _ := taken(q, 10); len(got) != 1 {
 		t.Errorf("a freed slot was taken %d times", len(got))
 	}
 }
 
 func TestWhatFindsNoRoomComesBack(t *testing.T) {
-	q := newQueue(100, 16, 5, 1<<20)
-	start, over := q.push(waiting(1, 11, 7))
-	if start != 5 || len(over) != 2 {
-		t.Errorf("one webhook: %d senders, %d over", start, len(over))
-	}
-	if start, over = q.push(waiting(1, 12, 5)); start != 3 || len(over) != 2 {
-		t.Errorf("one account: %d senders, %d over", start, len(over))
-	}
-	if start, over = q.push(waiting(2, 21, 5)); start != 4 || len(over) != 1 {
-		t.Errorf("another account: %d senders, %d over", start, len(over))
+	q := testQueue(100, 16, 5, 1<<20)
+	for _, tc := range []struct {
+		what          string
+		account, hook byte
+		n, over       int
+	}{
+		{"one webhook", 1, 11, 7, 2},
+		{"one account", 1, 12, 5, 2},
+		{"another account", 2, 21, 5, 1},
+	} {
+		if _, over := q.push(waiting(tc.account, tc.hook, tc.n)); len(over) != tc.over {
+			t.Errorf("%s: %d over, want %d", tc.what, len(over), tc.over)
+		}
 	}
 }
 
 func TestPayloadsBeyondTheBudgetAreDropped(t *testing.T) {
-	q := newQueue(100, 100, 100, 25)
+	q := testQueue(100, 100, 100, 25)
 	ds := waiting(1, 11, 3)
 	q.push(ds)
 	if ds[0].event.data == nil || ds[1].event.data == nil || ds[2].event.data != nil {
 		t.Error("not just the third payload was dropped")
 	}
-	for q.take() != nil {
-	}
-	if _, _, bytes := q.sizes(); bytes != 0 {
+	taken(q, 3)
+	if _, _, _, bytes := q.sizes(); bytes != 0 {
 		t.Errorf("%d bytes are counted in an empty queue", bytes)
 	}
 }
@@ -106,28 +157,25 @@ func TestPayloadsBeyondTheBudgetAreDropped(t *testing.T) {
 // Whatever happens, nothing is lost, nobody holds more than they may, and an empty queue keeps nothing.
 func TestTheQueueKeepsItsInvariants(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		q := newQueue(rapid.IntRange(1, 12).Draw(t, "slots"), 60, 20, 200)
+		q := testQueue(rapid.IntRange(1, 12).Draw(t, "slots"), 60, 20, 200)
 		var flying []*delivery
 		in, out := 0, 0
 		for range rapid.IntRange(1, 200).Draw(t, "steps") {
 			switch rapid.IntRange(0, 3).Draw(t, "step") {
 			case 0:
 				a := byte(rapid.IntRange(1, 3).Draw(t, "account"))
-				ds := waiting(a, 10*a+byte(rapid.IntRange(0, 2).Draw(t, "hook")), rapid.IntRange(1, 8).Draw(t, "n"))
-				limit := rapid.IntRange(1, 4).Draw(t, "limit")
-				for _, d := range ds {
-					d.limit = limit
-				}
+				ds := waitingFor(a, 10*a+byte(rapid.IntRange(0, 2).Draw(t, "hook")),
+					rapid.IntRange(1, 4).Draw(t, "limit"), rapid.IntRange(1, 8).Draw(t, "n"))
 				_, over := q.push(ds)
 				in += len(ds) - len(over)
 			case 1, 2:
-				if d := q.take(); d != nil {
+				if d, _ := q.take(); d != nil {
 					flying = append(flying, d)
 					out++
 				}
 			case 3:
 				if len(flying) > 0 {
-					q.done(flying[0])
+					q.done(flying[0], lesson{kind: succeeded})
 					flying = flying[1:]
 				}
 			}
@@ -140,7 +188,7 @@ func TestTheQueueKeepsItsInvariants(t *testing.T) {
 			t.Fatalf("%d were left of %d", len(left), in-out)
 		}
 		for _, d := range flying {
-			q.done(d)
+			q.done(d, lesson{})
 		}
 		if len(q.hooks)+len(q.accounts)+q.turns.len() != 0 || q.bytes != 0 {
 			t.Fatalf("an empty queue keeps %d webhooks, %d accounts, %d turns, %d bytes", len(q.hooks), len(q.accounts), q.turns.len(), q.bytes)

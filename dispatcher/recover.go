@@ -146,7 +146,6 @@ func (d *Dispatcher) resumed(grp *group, owed []store.Owed) []*delivery {
 	shared := make(map[uuid.UUID]*event)
 	ds := make([]*delivery, len(owed))
 	for i, o := range owed {
-		limit, _ := d.limitOf(o.WebhookID)
 		e := shared[o.Event.ID]
 		if e == nil {
 			e = newEvent(o.Event)
@@ -161,7 +160,8 @@ func (d *Dispatcher) resumed(grp *group, owed []store.Owed) []*delivery {
 		}
 		ds[i] = &delivery{
 			event: e, webhook: o.WebhookID, account: o.AccountID, owner: grp.owner, group: grp, trigger: trigger,
-			number: o.Number, tries: o.Number, firstAt: fanfare.EventTime(e.id), queuedAt: now, limit: limit,
+			number: o.Number, tries: o.Number, firstAt: fanfare.EventTime(e.id), queuedAt: now,
+			hook: d.registry.Snapshot().Webhook(o.WebhookID),
 		}
 	}
 	return ds

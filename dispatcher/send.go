@@ -34,13 +34,18 @@ const maxParking = 100_000
 func (d *Dispatcher) enqueue(ds []*delivery) {
 	start, over := d.queue.push(ds)
 	d.startSenders(start)
-	if len(over) == 0 {
+	d.park(over)
+}
+
+// park has deliveries wait in Postgres, without losing a try, until there is room for them.
+func (d *Dispatcher) park(ds []*delivery) {
+	if len(ds) == 0 {
 		return
 	}
-	d.metrics.parked.Add(float64(len(over)))
-	d.parking.Add(int64(len(over)))
+	d.metrics.parked.Add(float64(len(ds)))
+	d.parking.Add(int64(len(ds)))
 	d.senders.Go(func() {
-		for _, dl := range over {
+		for _, dl := range ds {
 			d.recorder.add(d.parked(dl))
 			d.parking.Add(-1)
 		}
@@ -65,12 +70,34 @@ func (d *Dispatcher) sender() {
 			}
 			return
 		}
-		dl := d.queue.take()
+		dl, start := d.queue.take()
+		d.startSenders(start)
 		if dl == nil {
 			return
 		}
-		d.recorder.add(d.send(dl))
-		d.queue.done(dl)
+		o, learned := d.send(dl)
+		d.recorder.add(o)
+		d.park(d.queue.done(dl, learned))
+	}
+}
+
+// paceLoop lets webhooks go on that had to wait for a time: a rate limit, a rest, the next probe.
+func (d *Dispatcher) paceLoop(ctx context.Context) {
+	t := time.NewTimer(0)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-d.queue.paced.wake:
+		case <-t.C:
+		}
+		now := time.Now()
+		hooks, next := d.queue.paced.pop(now, math.MaxInt)
+		d.startSenders(d.queue.resume(hooks))
+		if !next.IsZero() {
+			t.Reset(time.Until(next))
+		}
 	}
 }
 
@@ -80,27 +107,27 @@ func (d *Dispatcher) sender() {
 func (d *Dispatcher) mine(dl *delivery) bool { return dl.owner == d.node.id() && d.node.mayStart() }
 
 // send brings a delivery to its next outcome: an attempt, or a decision without one.
-func (d *Dispatcher) send(dl *delivery) store.Outcome {
+func (d *Dispatcher) send(dl *delivery) (store.Outcome, lesson) {
 	w, gone := d.lookup(dl)
 	now := d.node.now()
 	switch {
 	case w == nil && gone == "":
-		return d.parked(dl)
+		return d.parked(dl), lesson{}
 	case w == nil:
-		return d.decided(dl, w, fanfare.Discarded, gone)
+		return d.decided(dl, w, fanfare.Discarded, gone), lesson{}
 	case !w.Enabled() && !dl.event.test:
-		return d.decided(dl, w, fanfare.Discarded, fanfare.ReasonWebhookDisabled)
+		return d.decided(dl, w, fanfare.Discarded, fanfare.ReasonWebhookDisabled), lesson{}
 	case dl.takeovers >= maxTakeovers:
 		d.metrics.quarantined.Inc()
 		d.log.Warn("delivery quarantined: nodes die with it", "event", dl.event.id, "webhook", dl.webhook)
-		return d.decided(dl, w, fanfare.Exhausted, fanfare.ReasonQuarantined)
+		return d.decided(dl, w, fanfare.Exhausted, fanfare.ReasonQuarantined), lesson{}
 	case retry.Schedule(w.RetrySchedule).Expired(dl.firstAt, now):
-		return d.decided(dl, w, fanfare.Exhausted, fanfare.ReasonExpired)
+		return d.decided(dl, w, fanfare.Exhausted, fanfare.ReasonExpired), lesson{}
 	}
 	req, fault := d.request(dl, w)
 	// Both the registry and the log may have been asked: the lease counts now, not when that began.
 	if !d.mine(dl) {
-		return d.parked(dl)
+		return d.parked(dl), lesson{}
 	}
 	return d.attempt(dl, w, req, fault)
 }
@@ -130,7 +157,7 @@ func (d *Dispatcher) lookup(dl *delivery) (*registry.Webhook, fanfare.Reason) {
 }
 
 // attempt makes one request, unless there is none for a fault, and turns what came back into an outcome.
-func (d *Dispatcher) attempt(dl *delivery, w *registry.Webhook, req *egress.Request, fault *egress.Result) store.Outcome {
+func (d *Dispatcher) attempt(dl *delivery, w *registry.Webhook, req *egress.Request, fault *egress.Result) (store.Outcome, lesson) {
 	a := d.newAttempt(dl, w)
 	a.Number, a.URL, a.Method = dl.number+1, w.URL, http.MethodPost
 	first := dl.number == 0
@@ -138,7 +165,7 @@ func (d *Dispatcher) attempt(dl *delivery, w *registry.Webhook, req *egress.Requ
 		dl.firstAt = a.StartedAt
 		if !dl.event.test {
 			waited := a.StartedAt.Sub(fanfare.EventTime(dl.event.id))
-			d.metrics.startSeconds.WithLabelValues(d.streaks.endpoint(dl.webhook)).Observe(waited.Seconds())
+			d.metrics.startSeconds[dl.endpoint].Observe(waited.Seconds())
 		}
 	}
 	r := fault
@@ -163,7 +190,6 @@ func (d *Dispatcher) attempt(dl *delivery, w *registry.Webhook, req *egress.Requ
 		a.ErrorDetail = answered(out.Error, r.Status)
 	}
 	a.State, a.Reason, a.RetryAt = next.State, next.Reason, next.RetryAt
-	d.streaks.ended(a)
 	d.metrics.attempted(a, first, dl.event)
 	d.logAttempt(a)
 
@@ -174,7 +200,23 @@ func (d *Dispatcher) attempt(dl *delivery, w *registry.Webhook, req *egress.Requ
 			Number: a.Number, Tries: next.Tries, FirstAt: dl.firstAt, DueAt: next.RetryAt,
 		}
 	}
-	return o
+	return o, learned(out, r.Status, next.RetryAt.Sub(ended))
+}
+
+// learned is what an attempt says about its endpoint; gap is until the delivery's next.
+func learned(out retry.Outcome, status int, gap time.Duration) lesson {
+	l := lesson{kind: failed, rest: out.RetryAfter, gap: gap}
+	switch {
+	case !out.Charged:
+		l.kind = learnedNothing
+	case out.Verdict == fanfare.VerdictDelivered:
+		l.kind = succeeded
+	case status == http.StatusTooManyRequests:
+		l.kind = busy
+	case status >= 500 || out.Error == fanfare.ErrTimeout || out.Error == fanfare.ErrConnect:
+		l.kind = overloaded
+	}
+	return l
 }
 
 // answered explains a response that is no success.
@@ -283,7 +325,7 @@ func (d *Dispatcher) decided(dl *delivery, w *registry.Webhook, state fanfare.St
 	a.State, a.Reason = state, reason
 	d.metrics.ended(state)
 	if state == fanfare.Discarded {
-		d.streaks.forget(dl.webhook)
+		d.queue.forget(dl.webhook)
 	}
 	d.log.Debug("delivery ended", "event", a.EventID, "webhook", a.WebhookID, "state", state, "reason", reason)
 	return store.Outcome{Attempt: a, Owner: dl.owner, Group: dl.groupID()}

@@ -26,7 +26,7 @@ var allowed = map[string][]string{
 	"migrations":       {pgx, "github.com/pressly/goose/v3"},
 
 	"registry":   {".", "internal/store", "internal/seal", "signature", uuid, prometheus},
-	"dispatcher": {".", "registry", "internal/store", "internal/egress", "retry", "signature", uuid, prometheus},
+	"dispatcher": {".", "registry", "internal/store", "internal/egress", "internal/weaken", "retry", "signature", uuid, prometheus},
 	"api": {
 		".", "dispatcher", "registry", "internal/store", "internal/echo", "internal/egress", "internal/seal", "retry", "signature",
 		uuid, prometheus, "github.com/gorilla/mux", "github.com/go-json-experiment/json",
