@@ -84,8 +84,7 @@ type Webhook struct {
 	UpdatedAt          time.Time
 }
 
-// RateLimit bounds how often requests start: no more than Count within any Per, spread evenly, so that
-// one starts every Per/Count at the most.
+// RateLimit bounds how often requests start: no more than Count within any Per, spread evenly.
 type RateLimit struct {
 	Count int // 0: no limit
 	Per   time.Duration

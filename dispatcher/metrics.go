@@ -84,6 +84,9 @@ func newMetrics(reg prometheus.Registerer, d *Dispatcher) *metrics {
 		oldestDue:     gauge("fanfare_oldest_due_seconds", "How long the longest-due free retry has waited."),
 		outboxAge:     gauge("fanfare_outbox_age_seconds", "How long the longest-due row of the outbox has waited."),
 	}
+	reg.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "fanfare_sql_statements_total", Help: "Statements sent to Postgres.",
+	}, func() float64 { return float64(d.store.Statements()) }))
 	gaugeOf("fanfare_in_flight", "Requests in flight.", func() float64 { _, n, _, _ := d.queue.sizes(); return float64(n) })
 	gaugeOf("fanfare_queue_deliveries", "Deliveries that wait in memory.", func() float64 { n, _, _, _ := d.queue.sizes(); return float64(n) })
 	gaugeOf("fanfare_queue_bytes", "Payloads that wait in memory.", func() float64 { _, _, _, n := d.queue.sizes(); return float64(n) })

@@ -388,12 +388,15 @@ func (q *queue) aim(h *hookQueue, w *registry.Webhook) {
 	if w == nil || !w.Enabled() {
 		h.endpoint.aim("", defaultLimit, pace{})
 	} else {
-		h.endpoint.aim(w.URL, max(w.MaxInFlight/q.share, 1), newPace(0, 0))
+		h.endpoint.aim(w.URL, q.ours(w.MaxInFlight), newPace(q.ours(w.RateLimit.Count), w.RateLimit.Per))
 	}
 	if was && !h.endpoint.down() {
 		q.down--
 	}
 }
+
+// ours is this node's share of a limit, at least one; of none it is none.
+func (q *queue) ours(limit int) int { return min(limit, max(limit/q.share, 1)) }
 
 func (q *queue) drop(h *hookQueue, now time.Time) {
 	if h.waiting.len() > 0 || h.flying > 0 || h.hungry || h.endpoint.failures > 0 {

@@ -257,18 +257,19 @@ func (d *Dispatcher) request(dl *delivery, w *registry.Webhook) (*egress.Request
 	if len(secrets) == 0 {
 		return own("the webhook's secret could not be opened")
 	}
-	body := envelope(dl.event, data)
-	h := make(http.Header, 8)
-	signature.SetHeaders(h, dl.event.id.String(), now, body, secrets...)
-	h["Content-Type"] = contentType
-	h["X-Fanfare-Webhook-Id"] = []string{w.ID.String()}
-	h["X-Fanfare-Account-Id"] = []string{w.AccountID.String()}
-	h["X-Fanfare-Event-Type"] = []string{dl.event.typ}
-	h["X-Fanfare-Attempt"] = []string{strconv.Itoa(dl.number + 1)}
+	id, body := dl.event.id.String(), envelope(dl.event, data)
+	h := []egress.Field{
+		{Name: signature.HeaderID, Value: id},
+		{Name: signature.HeaderTimestamp, Value: strconv.FormatInt(now.Unix(), 10)},
+		{Name: signature.HeaderSignature, Value: signature.Sign(id, now, body, secrets...)},
+		{Name: "Content-Type", Value: "application/json"},
+		{Name: "X-Fanfare-Webhook-Id", Value: w.ID.String()},
+		{Name: "X-Fanfare-Account-Id", Value: w.AccountID.String()},
+		{Name: "X-Fanfare-Event-Type", Value: dl.event.typ},
+		{Name: "X-Fanfare-Attempt", Value: strconv.Itoa(dl.number + 1)},
+	}
 	return &egress.Request{Method: http.MethodPost, URL: w.URL, Header: h, Body: body, Timeout: w.Timeout}, nil
 }
-
-var contentType = []string{"application/json"}
 
 // envelope is the body that a receiver gets. None of the values but data could need escaping.
 func envelope(e *event, data []byte) []byte {

@@ -38,7 +38,15 @@ type App struct {
 	server *http.Server
 	stops  []func(context.Context) error
 	failed chan error // a part that ended by itself
+
+	// ballast is memory that is never touched, and so costs none, but that the garbage collector counts as
+	// live: it lets a small heap grow by that much between two collections.
+	ballast []byte
 }
+
+// ballastSize keeps collections some tens of milliseconds apart at full load; without it they are a
+// quarter of the CPU.
+const ballastSize = 32 << 20
 
 // Start brings a node up to where it answers requests. Its listeners are open when it returns; requests
 // are answered from [App.Serve] on.
@@ -77,6 +85,7 @@ func Start(ctx context.Context, c *Config, log *slog.Logger) (a *App, err error)
 	}
 	a.onStop(func(context.Context) error { out.Close(); return nil })
 
+	a.ballast = make([]byte, ballastSize)
 	reg := registry.New(s, c.keyring, registry.Options{Log: log, Registerer: metrics})
 	d := dispatcher.New(s, reg, out, dispatcher.Options{
 		Slots: c.MaxInFlight, Grace: c.Grace, Retention: c.retention, Log: log, Registerer: metrics,

@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"maps"
 	"net"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -48,6 +49,8 @@ type Store struct {
 	sync     *pgxpool.Pool // the registry: no list of a client's may delay what was disabled
 	engine   *pgxpool.Pool // claims, takeovers, partitions
 	log      *slog.Logger
+
+	statements statements
 }
 
 // Open connects. It answers an error if Postgres cannot be reached now.
@@ -88,7 +91,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		{&s.engine, 4, map[string]string{"plan_cache_mode": "force_custom_plan", "statement_timeout": "30s", "lock_timeout": "5s"}},
 	}
 	for _, p := range pools {
-		pool, err := connect(ctx, o.URL, p.conns, p.settings)
+		pool, err := s.connect(ctx, o.URL, p.conns, p.settings)
 		if err != nil {
 			s.Close()
 			return nil, fmt.Errorf("connect to Postgres: %w", err)
@@ -120,7 +123,29 @@ func (s *Store) Close() {
 // Ping says whether Postgres answers.
 func (s *Store) Ping(ctx context.Context) error { return s.lease.Ping(ctx) }
 
-func connect(ctx context.Context, url string, conns int32, settings map[string]string) (*pgxpool.Pool, error) {
+// Statements is how many statements were sent to Postgres.
+func (s *Store) Statements() int64 { return s.statements.n.Load() }
+
+// statements counts them, as a tracer of pgx.
+type statements struct{ n atomic.Int64 }
+
+func (c *statements) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQueryStartData) context.Context {
+	c.n.Add(1)
+	return ctx
+}
+
+func (c *statements) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
+
+func (c *statements) TraceBatchStart(ctx context.Context, _ *pgx.Conn, b pgx.TraceBatchStartData) context.Context {
+	c.n.Add(int64(b.Batch.Len()))
+	return ctx
+}
+
+func (c *statements) TraceBatchQuery(context.Context, *pgx.Conn, pgx.TraceBatchQueryData) {}
+
+func (c *statements) TraceBatchEnd(context.Context, *pgx.Conn, pgx.TraceBatchEndData) {}
+
+func (s *Store) connect(ctx context.Context, url string, conns int32, settings map[string]string) (*pgxpool.Pool, error) {
 	c, err := pgxpool.ParseConfig(url)
 	if err != nil {
 		return nil, err
@@ -132,6 +157,7 @@ func connect(ctx context.Context, url string, conns int32, settings map[string]s
 	dialer := &net.Dialer{Timeout: c.ConnConfig.ConnectTimeout, KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 5 * time.Second, Interval: 2 * time.Second, Count: 3}}
 	c.ConnConfig.DialFunc = dialer.DialContext
 	c.ConnConfig.StatementCacheCapacity = 128
+	c.ConnConfig.Tracer = &s.statements
 	params := c.ConnConfig.RuntimeParams
 	maps.Copy(params, map[string]string{
 		"timezone":                            "UTC",
