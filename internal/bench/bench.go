@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -81,6 +82,13 @@ func Run(ctx context.Context, c Config) (r *Report, err error) {
 	if err := c.Check(); err != nil {
 		return nil, err
 	}
+	// The loader collects its garbage on the CPUs of what it measures. It makes little, and may keep it.
+	defer debug.SetGCPercent(debug.SetGCPercent(400))
+	publisher, err := newPublisher(c.Target)
+	if err != nil {
+		return nil, err
+	}
+	defer publisher.close()
 	client := newClient(c.Target, c.EventType)
 	defer client.close()
 	events := maxDeliveries / c.Webhooks
@@ -88,7 +96,7 @@ func Run(ctx context.Context, c Config) (r *Report, err error) {
 		events = c.due()
 	}
 	l := newLedger(events, c.Webhooks, c.Size)
-	in, err := receive(l, c.Webhooks)
+	in, err := receive(l, c.Webhooks, c.EventType)
 	if err != nil {
 		return nil, err
 	}
@@ -101,9 +109,9 @@ func Run(ctx context.Context, c Config) (r *Report, err error) {
 
 	r = &Report{Started: time.Now().UTC(), Build: version.Get(), Machine: machine(), Config: c.summary()}
 	warm := watch(ctx, l, c.Target.PID, c.Warmup)
-	end := l.load(ctx, c, client)
+	end := l.load(ctx, c, publisher)
 	r.Ended = l.drain(ctx)
-	r.Process = warm().until(observe(c.Target.PID, l))
+	r.Process, r.LoaderCPU = warm().until(observe(c.Target.PID, l))
 	pause(ctx, settle)
 	if c.Raw > 0 && ctx.Err() == nil {
 		if r.RawPerSecond, err = raw(ctx, c.Size, c.Raw); err != nil {

@@ -2,6 +2,7 @@ package bench
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -15,7 +16,7 @@ import (
 	"github.com/fanfare-webhooks/fanfare/signature"
 )
 
-// client speaks to the node's REST API.
+// client speaks to the node's REST API before and after a load.
 type client struct {
 	http      *http.Client
 	base      string // of the account
@@ -24,15 +25,15 @@ type client struct {
 }
 
 func newClient(t Target, eventType string) *client {
-	account := t.Account
-	if account == "" {
-		account = "me"
-	}
 	return &client{
 		http: newHTTP(maxInFlight),
-		base: strings.TrimSuffix(t.URL, "/") + "/v1/accounts/" + url.PathEscape(account),
+		base: strings.TrimSuffix(t.URL, "/") + t.accountPath(),
 		auth: "Bearer " + t.Key, eventType: eventType,
 	}
+}
+
+func (t *Target) accountPath() string {
+	return "/v1/accounts/" + url.PathEscape(cmp.Or(t.Account, "me"))
 }
 
 // newHTTP keeps n connections open. It uses no proxy, and leaves bodies alone.
@@ -44,30 +45,6 @@ func newHTTP(n int) *http.Client {
 
 func (c *client) close() { c.http.CloseIdleConnections() }
 
-// publish publishes one event. fault says what went wrong, "" if nothing did: an HTTP status, or
-// timeout, connection or answer.
-func (c *client) publish(ctx context.Context, data string) (id, fault string) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	// The names of event types need no quoting.
-	status, answer, err := c.call(ctx, http.MethodPost, "/events", []byte(`{"type":"`+c.eventType+`","data":`+data+`}`))
-	switch {
-	case errors.Is(err, context.DeadlineExceeded):
-		return "", "timeout"
-	case err != nil:
-		return "", "connection"
-	case status != http.StatusAccepted:
-		return "", strconv.Itoa(status)
-	}
-	var receipt struct {
-		ID string `json:"id"`
-	}
-	if json.Unmarshal(answer, &receipt) != nil || receipt.ID == "" {
-		return "", "answer"
-	}
-	return receipt.ID, ""
-}
-
 // createWebhooks makes a webhook for each receiver and hands it the secret. It returns the ids of those
 // that it made, also with an error.
 func (c *client) createWebhooks(ctx context.Context, in *receivers) (ids []string, err error) {
@@ -78,7 +55,11 @@ func (c *client) createWebhooks(ctx context.Context, in *receivers) (ids []strin
 		if err != nil {
 			return ids, err
 		}
-		var hook struct{ ID, Secret string }
+		var hook struct {
+			ID      string `json:"id"`
+			Account string `json:"account_id"`
+			Secret  string `json:"secret"`
+		}
 		status, answer, err := c.call(ctx, http.MethodPost, "/webhooks", body)
 		if err != nil {
 			return ids, fmt.Errorf("create a webhook: %w", err)
@@ -95,6 +76,7 @@ func (c *client) createWebhooks(ctx context.Context, in *receivers) (ids []strin
 			return ids, fmt.Errorf("create a webhook: %w", err)
 		}
 		in.secrets[i].Store(&secret)
+		in.account.Store(&hook.Account)
 	}
 	return ids, nil
 }

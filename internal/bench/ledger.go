@@ -1,12 +1,12 @@
 package bench
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
 	"hash/maphash"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -25,7 +25,7 @@ type ledger struct {
 	arrivals []atomic.Int64 // seq*webhooks+webhook: when it came first, in ns; 0: it did not
 
 	seed           maphash.Seed
-	prefix, suffix string // of an event's data, around its number
+	prefix, suffix []byte // of an event's data, around its number
 
 	acknowledged atomic.Int64 // events
 	arrived      atomic.Int64 // pairs, once each
@@ -33,9 +33,12 @@ type ledger struct {
 	unexpected   atomic.Int64
 	badSignature atomic.Int64
 
-	mu     sync.Mutex
-	faults map[string]int // guarded by mu; failed publish calls by kind
+	mu        sync.Mutex
+	faults    map[string]int // guarded by mu, like the rest; failed publish calls by kind
+	surprises []string       // what was wrong with the first deliveries that were not as they should be
 }
+
+const maxSurprises = 5
 
 // event is written by its publisher, except id.
 type event struct {
@@ -59,40 +62,52 @@ func newLedger(events, webhooks, size int) *ledger {
 	return &ledger{
 		origin: time.Now(), events: make([]event, events), webhooks: webhooks, arrivals: make([]atomic.Int64, events*webhooks),
 		seed: maphash.MakeSeed(), faults: make(map[string]int),
-		prefix: fmt.Sprintf(`{"run":"%s","event":"`, hex.EncodeToString(run[:])),
-		suffix: fmt.Sprintf(`","fill":"%s"}`, strings.Repeat("x", size-minSize)),
+		prefix: fmt.Appendf(nil, `{"run":"%s","event":"`, hex.EncodeToString(run[:])),
+		suffix: fmt.Appendf(nil, `","fill":"%s"}`, strings.Repeat("x", size-minSize)),
 	}
 }
 
 func (l *ledger) since() time.Duration { return time.Since(l.origin) }
 
-// data is what event seq is published with: always the same number of bytes.
-func (l *ledger) data(seq int) string {
-	return l.prefix + fmt.Sprintf("%0*d", digits, seq) + l.suffix
+// appendData appends what event seq is published with: always the same number of bytes.
+func (l *ledger) appendData(dst []byte, seq int) []byte {
+	dst = append(dst, l.prefix...)
+	end := len(dst) + digits
+	dst = append(dst, "0000000000"...)
+	for i := end - 1; seq > 0; i-- {
+		dst[i] += byte(seq % 10)
+		seq /= 10
+	}
+	return append(dst, l.suffix...)
 }
 
 // seqOf is the number of the event with this data, byte for byte.
-func (l *ledger) seqOf(data string) (seq int, ok bool) {
-	number, okPrefix := strings.CutPrefix(data, l.prefix)
-	number, okSuffix := strings.CutSuffix(number, l.suffix)
+func (l *ledger) seqOf(data []byte) (seq int, ok bool) {
+	number, okPrefix := bytes.CutPrefix(data, l.prefix)
+	number, okSuffix := bytes.CutSuffix(number, l.suffix)
 	if !okPrefix || !okSuffix || len(number) != digits {
 		return 0, false
 	}
-	n, err := strconv.ParseUint(number, 10, 63)
-	return int(n), err == nil && n < uint64(len(l.events))
+	for _, c := range number {
+		if c < '0' || c > '9' {
+			return 0, false
+		}
+		seq = seq*10 + int(c-'0')
+	}
+	return seq, seq < len(l.events)
 }
 
 // sameID reports whether nobody said another id of the event.
-func (l *ledger) sameID(seq int, id string) bool {
-	hash := maphash.String(l.seed, id) | 1
+func (l *ledger) sameID(seq int, id []byte) bool {
+	hash := maphash.Bytes(l.seed, id) | 1
 	known := &l.events[seq].id
 	return known.CompareAndSwap(0, hash) || known.Load() == hash
 }
 
 // acknowledge notes that the node took event seq.
-func (l *ledger) acknowledge(seq int, id string) {
+func (l *ledger) acknowledge(seq int, id []byte) {
 	if !l.sameID(seq, id) {
-		l.unexpected.Add(1)
+		l.surprise(fmt.Sprintf("event %d: its publisher was given the id %s, a webhook another", seq, id))
 	}
 	l.events[seq].acknowledged = true
 	l.acknowledged.Add(1)
@@ -105,19 +120,35 @@ func (l *ledger) fault(kind string) {
 	l.faults[kind]++
 }
 
-// arrive notes a delivery to webhook.
-func (l *ledger) arrive(webhook int, id, data string, at time.Time, signed bool) {
-	if !signed {
+// surprise notes a delivery, or an answer, that is not what was published.
+func (l *ledger) surprise(text string) {
+	l.unexpected.Add(1)
+	l.note(text)
+}
+
+func (l *ledger) note(text string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.surprises) < maxSurprises {
+		l.surprises = append(l.surprises, text)
+	}
+}
+
+// arrive notes a delivery to webhook, and whether its signature was good.
+func (l *ledger) arrive(webhook int, id, data []byte, at time.Time, signature error) {
+	if signature != nil {
 		l.badSignature.Add(1)
+		l.note(fmt.Sprintf("webhook %d, event %s: %v", webhook, id, signature))
 	}
 	seq, ok := l.seqOf(data)
-	if !ok || webhook >= l.webhooks || !l.sameID(seq, id) {
-		l.unexpected.Add(1)
-		return
-	}
-	if l.arrivals[seq*l.webhooks+webhook].CompareAndSwap(0, int64(at.Sub(l.origin))) {
+	switch {
+	case !ok || webhook >= l.webhooks:
+		l.surprise(fmt.Sprintf("webhook %d, event %s: its data was not published in this run", webhook, id))
+	case !l.sameID(seq, id):
+		l.surprise(fmt.Sprintf("webhook %d, event %s: this is the data of an event with another id", webhook, id))
+	case l.arrivals[seq*l.webhooks+webhook].CompareAndSwap(0, int64(at.Sub(l.origin))):
 		l.arrived.Add(1)
-	} else {
+	default:
 		l.duplicated.Add(1)
 	}
 }

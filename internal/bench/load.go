@@ -13,27 +13,27 @@ const refused = 100 * time.Millisecond
 
 // load publishes until the time is up, the ledger is full or ctx ends, waits for the answers, and
 // returns when the last event was sent, counted from the ledger's beginning.
-func (l *ledger) load(ctx context.Context, c Config, client *client) time.Duration {
+func (l *ledger) load(ctx context.Context, c Config, p *publisher) time.Duration {
 	// A call under way at an interrupt may still end: an event without an answer tells nothing.
-	calls, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	over, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() {
-		if pause(calls, grace) {
-			cancel()
+		if pause(over, grace) {
+			p.close()
 		}
 	})
 	defer stop()
 	l.start = l.since()
 	if c.Rate > 0 {
-		l.openLoop(ctx, calls, c, client)
+		l.openLoop(ctx, c, p)
 	} else {
-		l.closedLoop(ctx, calls, c, client)
+		l.closedLoop(ctx, c, p)
 	}
 	return l.since()
 }
 
 // openLoop sends event i at i/rate seconds. A call that hangs holds up no other, until maxInFlight hang.
-func (l *ledger) openLoop(ctx, calls context.Context, c Config, client *client) {
+func (l *ledger) openLoop(ctx context.Context, c Config, p *publisher) {
 	var under sync.WaitGroup
 	defer under.Wait()
 	slots := make(chan struct{}, maxInFlight)
@@ -48,14 +48,14 @@ func (l *ledger) openLoop(ctx, calls context.Context, c Config, client *client) 
 			return
 		}
 		under.Go(func() {
-			l.publish(calls, client, seq, due)
+			l.publish(p, c.EventType, seq, due)
 			<-slots
 		})
 	}
 }
 
 // closedLoop has every publisher send its next event when the one before is answered.
-func (l *ledger) closedLoop(ctx, calls context.Context, c Config, client *client) {
+func (l *ledger) closedLoop(ctx context.Context, c Config, p *publisher) {
 	var next atomic.Int64
 	var publishers sync.WaitGroup
 	defer publishers.Wait()
@@ -66,7 +66,7 @@ func (l *ledger) closedLoop(ctx, calls context.Context, c Config, client *client
 				if seq >= len(l.events) {
 					return
 				}
-				if !l.publish(calls, client, seq, l.since()) {
+				if !l.publish(p, c.EventType, seq, l.since()) {
 					pause(ctx, refused)
 				}
 			}
@@ -75,15 +75,21 @@ func (l *ledger) closedLoop(ctx, calls context.Context, c Config, client *client
 }
 
 // publish sends event seq, which was due then, and notes what came of it.
-func (l *ledger) publish(ctx context.Context, client *client, seq int, due time.Duration) bool {
+func (l *ledger) publish(p *publisher, eventType string, seq int, due time.Duration) bool {
 	e := &l.events[seq]
 	e.due, e.sent = due, l.since()
-	id, fault := client.publish(ctx, l.data(seq))
-	e.answered = l.since()
+	fault := p.post(p.events, 1, func(b []byte) []byte {
+		b = append(b, `{"type":"`...)
+		b = append(b, eventType...) // needs no quoting
+		b = append(b, `","data":`...)
+		b = l.appendData(b, seq)
+		return append(b, '}')
+	}, func(_ int, id []byte) {
+		e.answered = l.since()
+		l.acknowledge(seq, id)
+	})
 	if fault != "" {
 		l.fault(fault)
-		return false
 	}
-	l.acknowledge(seq, id)
-	return true
+	return fault == ""
 }

@@ -7,34 +7,38 @@ type usage struct {
 	peak             int64   // bytes of memory of the node
 }
 
-// observation is the usage at a moment, and how many deliveries there were by then.
+// observation is what was used up to a moment, and how many deliveries there were by then.
 type observation struct {
-	usage
+	node       usage
+	hasNode    bool    // it runs on this machine, which tells
+	loader     float64 // seconds of CPU of this process
 	deliveries int64
 }
 
-// observe is nil if pid is 0 or tells nothing here.
+// observe looks at the node pid, if it is not 0, and at this process.
 func observe(pid int, l *ledger) *observation {
-	if pid == 0 {
-		return nil
+	o := &observation{loader: ownCPU(), deliveries: l.arrived.Load()}
+	if pid != 0 {
+		o.node, o.hasNode = readUsage(pid)
 	}
-	u, ok := readUsage(pid)
-	if !ok {
-		return nil
-	}
-	return &observation{u, l.arrived.Load()}
+	return o
 }
 
-// until is what was used between two observations; nil if one is missing or nothing was delivered.
-func (o *observation) until(end *observation) *Process {
+// until is what was used between two observations, per 10,000 deliveries; nil where one is missing or
+// nothing was delivered.
+func (o *observation) until(end *observation) (node *Process, loader *float64) {
 	if o == nil || end == nil || end.deliveries == o.deliveries {
-		return nil
+		return nil, nil
 	}
 	lots := float64(end.deliveries-o.deliveries) / 10_000
-	p := &Process{ServerCPU: (end.server - o.server) / lots, PeakRSS: end.peak}
-	if end.hasPostgres {
-		cpu := (end.postgres - o.postgres) / lots
+	own := (end.loader - o.loader) / lots
+	if !o.hasNode || !end.hasNode {
+		return nil, &own
+	}
+	p := &Process{ServerCPU: (end.node.server - o.node.server) / lots, PeakRSS: end.node.peak}
+	if end.node.hasPostgres {
+		cpu := (end.node.postgres - o.node.postgres) / lots
 		p.PostgresCPU = &cpu
 	}
-	return p
+	return p, &own
 }

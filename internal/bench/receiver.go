@@ -1,13 +1,10 @@
 package bench
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,21 +21,28 @@ type receivers struct {
 	ledger  *ledger
 	urls    []string
 	secrets []atomic.Pointer[signature.Secret] // nil: the webhook is not made yet
-	server  *http.Server
-	serving sync.WaitGroup
+	account atomic.Pointer[string]             // whose webhooks they are; nil: not known yet
+	typ     string                             // of every event
+	ok      []byte                             // the answer to everything
+
+	serving   sync.WaitGroup
+	mu        sync.Mutex
+	listeners []net.Listener // guarded by mu, like the rest
+	open      map[net.Conn]bool
+	closed    bool
 }
 
-func newReceivers(l *ledger, n int) *receivers {
-	in := &receivers{ledger: l, secrets: make([]atomic.Pointer[signature.Secret], n)}
-	mux := http.NewServeMux()
-	mux.HandleFunc("/{webhook}", in.serve)
-	in.server = &http.Server{Handler: mux, ReadHeaderTimeout: callTimeout}
-	return in
+func newReceivers(l *ledger, n int, eventType string) *receivers {
+	return &receivers{
+		ledger: l, secrets: make([]atomic.Pointer[signature.Secret], n), typ: eventType, open: make(map[net.Conn]bool),
+		// What net/http would answer, so that the node has as much to read as from a real receiver.
+		ok: []byte("HTTP/1.1 200 OK\r\nDate: " + time.Now().UTC().Format(http.TimeFormat) + "\r\nContent-Length: 0\r\n\r\n"),
+	}
 }
 
-// receive opens n receivers.
-func receive(l *ledger, n int) (*receivers, error) {
-	in := newReceivers(l, n)
+// receive opens n receivers of events of that type.
+func receive(l *ledger, n int, eventType string) (*receivers, error) {
+	in := newReceivers(l, n, eventType)
 	for i := range n {
 		listener, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
@@ -46,45 +50,64 @@ func receive(l *ledger, n int) (*receivers, error) {
 			return nil, fmt.Errorf("open a receiver: %w", err)
 		}
 		in.urls = append(in.urls, fmt.Sprintf("http://%s/%d", listener.Addr(), i))
-		in.serving.Go(func() { _ = in.server.Serve(listener) }) // until close
+		in.listeners = append(in.listeners, listener)
+		in.serving.Go(func() { in.accept(listener) })
 	}
 	return in, nil
 }
 
 // close ends the receivers. What is under way is cut off.
 func (in *receivers) close() {
-	_ = in.server.Close()
+	in.mu.Lock()
+	in.closed = true
+	for _, l := range in.listeners {
+		l.Close()
+	}
+	for c := range in.open {
+		c.Close()
+	}
+	in.mu.Unlock()
 	in.serving.Wait()
 }
 
-func (in *receivers) serve(_ http.ResponseWriter, r *http.Request) {
-	body, err := io.ReadAll(io.LimitReader(r.Body, maxBody))
-	at := time.Now()
-	if err != nil {
-		return // it did not arrive
+func (in *receivers) accept(l net.Listener) {
+	for {
+		c, err := l.Accept()
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil { // out of descriptors, say
+			time.Sleep(refused)
+			continue
+		}
+		in.serving.Go(func() { in.serve(c) })
 	}
-	webhook, err := strconv.Atoi(r.PathValue("webhook"))
-	if err != nil || webhook < 0 || webhook >= len(in.secrets) {
-		in.ledger.unexpected.Add(1)
-		return
-	}
-	var envelope struct {
-		ID   string          `json:"id"`
-		Data json.RawMessage `json:"data"`
-	}
-	if json.Unmarshal(body, &envelope) != nil || envelope.ID != r.Header.Get(signature.HeaderID) {
-		in.ledger.unexpected.Add(1)
-		return
-	}
-	in.ledger.arrive(webhook, envelope.ID, string(envelope.Data), at, in.verify(webhook, r.Header, body, at) == nil)
 }
 
-var errNoSecret = errors.New("no secret is known")
-
-func (in *receivers) verify(webhook int, h http.Header, body []byte, at time.Time) error {
-	secret := in.secrets[webhook].Load()
-	if secret == nil {
-		return errNoSecret
+// serve answers the requests of one connection until it ends.
+func (in *receivers) serve(c net.Conn) {
+	defer c.Close()
+	in.mu.Lock()
+	in.open[c] = true
+	closed := in.closed
+	in.mu.Unlock()
+	defer func() {
+		in.mu.Lock()
+		defer in.mu.Unlock()
+		delete(in.open, c)
+	}()
+	for d := newDelivery(c); !closed; {
+		path, body, err := d.request(maxBody)
+		at := time.Now()
+		if err != nil {
+			if errors.Is(err, errMessage) || errors.Is(err, errLength) {
+				in.ledger.surprise("a receiver got " + err.Error())
+			}
+			return // it did not arrive
+		}
+		in.check(d, path, body, at)
+		if _, err := c.Write(in.ok); err != nil || d.closes() {
+			return
+		}
 	}
-	return signature.Verify(h, body, at, *secret)
 }

@@ -34,9 +34,12 @@ type Report struct {
 	Checks        Checks         `json:"checks"`
 	PublishErrors map[string]int `json:"publish_errors"` // by HTTP status, or timeout, connection, answer
 
-	Process      *Process `json:"process,omitempty"`        // on Linux, if the node runs on this machine
-	RawPerSecond float64  `json:"raw_per_second,omitempty"` // plain POSTs on this machine, right after
-	RawRatio     float64  `json:"raw_ratio,omitempty"`      // DeliveriesPerSecond ÷ RawPerSecond
+	FirstFaults []string `json:"first_faults,omitempty"` // what was wrong with the first deliveries that were not right
+
+	Process      *Process `json:"process,omitempty"`                    // on Linux, if the node runs on this machine
+	LoaderCPU    *float64 `json:"loader_cpu_seconds_per_10k,omitempty"` // of this program, per 10,000 deliveries
+	RawPerSecond float64  `json:"raw_per_second,omitempty"`             // plain POSTs on this machine, right after
+	RawRatio     float64  `json:"raw_ratio,omitempty"`                  // DeliveriesPerSecond ÷ RawPerSecond
 }
 
 // Machine is where it ran.
@@ -143,7 +146,7 @@ func (l *ledger) report(r *Report, warmup, end time.Duration) {
 	} else {
 		r.Checks.Outstanding = missing
 	}
-	r.PublishErrors = l.faults
+	r.PublishErrors, r.FirstFaults = l.faults, l.surprises
 	if r.RawPerSecond > 0 {
 		r.RawRatio = r.DeliveriesPerSecond / r.RawPerSecond
 	}
@@ -200,6 +203,9 @@ func (r *Report) Text(w io.Writer) error {
 	k := r.Checks
 	line("checked", "%d deliveries of %d events: %d lost, %d duplicated, %d unexpected, %d bad signatures",
 		k.Arrived, k.Acknowledged, k.Lost, k.Duplicated, k.Unexpected, k.BadSignature)
+	for _, text := range r.FirstFaults {
+		line("", "%s", text)
+	}
 	if r.Ended != Complete {
 		line("ended", "%s, %d deliveries outstanding", r.Ended, k.Outstanding)
 	}
@@ -215,6 +221,9 @@ func (r *Report) Text(w io.Writer) error {
 			line("", "%.2f s Postgres", *p.PostgresCPU)
 		}
 		line("peak memory", "%.1f MiB server", float64(p.PeakRSS)/(1<<20))
+	}
+	if r.LoaderCPU != nil {
+		line("", "%.2f s loader", *r.LoaderCPU)
 	}
 	if r.RawPerSecond > 0 {
 		line("raw HTTP", "%.0f/s here; deliveries ÷ raw %.3f", r.RawPerSecond, r.RawRatio)
