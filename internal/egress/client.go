@@ -11,28 +11,29 @@
 package egress
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"io"
+	"log/slog"
 	"net"
-	"net/http"
 	"net/netip"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
 )
 
 const (
-	maxHeaderRead = 64 << 10 // of a response, 1xx responses included
-	maxBodyRead   = 64 << 10
-
 	idleTimeout  = 90 * time.Second
 	maxIdle      = 4096 // connections, all hosts
 	maxIdleHost  = 64
 	maxSessions  = 4096 // TLS sessions kept for resumption
 	maxAddresses = 8    // of one name that a dial tries
+
+	sendBuffer = 16 << 10 // a request of this size goes out in one write
+	readBuffer = 4 << 10  // held while a receiver is waited for
 )
 
 // Options say what may be called. The zero value allows https to the public Internet.
@@ -45,6 +46,7 @@ type Options struct {
 	AllowLoopback bool // loopback, with http: for development
 
 	UserAgent string
+	Log       *slog.Logger // told of our own bugs only; nil: slog's default
 
 	// DialNameServer connects to a name server; nil: as the system's configuration says.
 	DialNameServer func(ctx context.Context, network, address string) (net.Conn, error)
@@ -55,13 +57,16 @@ type Options struct {
 type Client struct {
 	rule      *rule
 	allowHTTP bool
-	userAgent []string
+	userAgent string
+	log       *slog.Logger
 
-	resolver  *net.Resolver
-	tls       *tls.Config
-	transport *http.Transport
+	resolver *net.Resolver
+	tls      *tls.Config
+	targets  targets
+	idle     *pool
 
-	buffers sync.Pool // of *[copyBytes]byte
+	sendBuffers sync.Pool // of *[sendBuffer]byte
+	readBuffers sync.Pool // of *[readBuffer]byte
 
 	// Unix nanoseconds of when our resolver last
 	resolverAnswered atomic.Int64 // gave an answer, good or NXDOMAIN
@@ -80,104 +85,142 @@ func New(o Options) (*Client, error) {
 	c := &Client{
 		rule:      rule,
 		allowHTTP: o.AllowHTTP,
-		userAgent: []string{o.UserAgent},
+		userAgent: o.UserAgent,
+		log:       cmp.Or(o.Log, slog.Default()),
 		tls: &tls.Config{
 			MinVersion:         tls.VersionTLS12,
 			RootCAs:            o.RootCAs,
 			NextProtos:         []string{"http/1.1"},
 			ClientSessionCache: tls.NewLRUClientSessionCache(maxSessions),
 		},
-		buffers: sync.Pool{New: func() any { return new([copyBytes]byte) }},
+		idle:        newPool(maxIdle, maxIdleHost, idleTimeout),
+		sendBuffers: sync.Pool{New: func() any { return new([sendBuffer]byte) }},
+		readBuffers: sync.Pool{New: func() any { return new([readBuffer]byte) }},
 	}
 	// PreferGo, because the C library's resolver reads 127.1 and 0x7f000001 as addresses.
 	c.resolver = &net.Resolver{PreferGo: true, Dial: c.nameServerDialer(o.DialNameServer)}
-	protocols := new(http.Protocols)
-	protocols.SetHTTP1(true)
-	c.transport = &http.Transport{
-		Proxy:                  nil, // a proxy of the environment would dial in our place
-		DialContext:            c.dialPlain,
-		DialTLSContext:         c.dialTLS,
-		Protocols:              protocols,
-		DisableCompression:     true, // 50 KB of gzip are 50 MB
-		MaxResponseHeaderBytes: maxHeaderRead,
-		MaxIdleConns:           maxIdle,
-		MaxIdleConnsPerHost:    maxIdleHost,
-		IdleConnTimeout:        idleTimeout,
-	}
 	return c, nil
 }
 
 // Close closes the connections that are idle. Call it when no request is under way.
-func (c *Client) Close() { c.transport.CloseIdleConnections() }
+func (c *Client) Close() { c.idle.closeAll() }
 
 // Do makes one attempt: at most one request reaches a receiver. It returns by the request's deadline
-// or soon after ctx ends, whatever the receiver does, and keeps nothing of r but r.Header (see
-// [Request]). It never panics.
+// or soon after ctx ends, whatever the receiver does. It never panics.
 func (c *Client) Do(ctx context.Context, r *Request) Result {
 	res := Result{StartedAt: time.Now()}
 	if f := c.attempt(ctx, r, &res); f != nil {
-		res.Error, res.Detail, res.OwnFault = f.code, f.detail, f.own
+		res.Error, res.Detail, res.OwnFault, res.Stale = f.code, f.detail, f.own, f.stale
 	}
 	res.Duration = time.Since(res.StartedAt)
 	return res
 }
 
-// attempt fills res; the failure is nil if a complete response was read.
-func (c *Client) attempt(ctx context.Context, r *Request, res *Result) *failure {
-	u, faults := c.parse(r.URL)
-	if faults != nil {
-		return &failure{code: worst(faults), detail: joinFaults(faults)}
-	}
-	if f := c.prepareHeader(r); f != nil {
-		return f
-	}
-	a := &attempt{parent: ctx, timeout: r.Timeout, deadline: res.StartedAt.Add(r.Timeout)}
-	ctx, cancel := context.WithDeadline(a.trace(ctx), a.deadline)
-	defer cancel()
+// attempt is what one call of Do knows of its progress: it is what a failure is explained by.
+type attempt struct {
+	timeout  time.Duration
+	deadline time.Time
 
-	resp, err := c.transport.RoundTrip(newHTTPRequest(ctx, r, u))
-	if err != nil {
-		return c.explain(a, ctx, err)
-	}
-	defer resp.Body.Close()
-	res.Status = resp.StatusCode
-	res.Header = headerLines(resp.Header)
-	res.RetryAfter = retryAfter(resp.Header)
-	if resp.StatusCode < 200 { // 101: a switch that nobody asked for; net/http passes no other
-		return protocolFault("the receiver answered with status " + resp.Status)
-	}
-	a.reading.Store(true)
-	res.Body, err = c.readBody(resp)
-	if err != nil {
-		return c.explain(a, ctx, err)
-	}
-	return nil
+	connected bool
+	reused    bool // the connection had carried a request before
+	answered  bool // the receiver has sent something since the request was written
+	reading   bool // the response's header is complete
 }
 
-// readBody reads at most maxBodyRead bytes, and keeps the first keptFailure or keptSuccess of them. A
-// body that ends before its Content-Length or its last chunk is an error, if it ends below the bound;
-// beyond it the connection is closed and the response counts as complete.
-func (c *Client) readBody(resp *http.Response) ([]byte, error) {
-	keep := keptFailure
-	if resp.StatusCode < 300 {
-		keep = keptSuccess
+// attempt fills res; the failure is nil if a complete response was read.
+func (c *Client) attempt(ctx context.Context, r *Request, res *Result) (f *failure) {
+	a := attempt{timeout: r.Timeout}
+	if a.timeout <= 0 {
+		a.timeout = defaultTimeout
 	}
-	buf := c.buffers.Get().(*[copyBytes]byte)
-	defer c.buffers.Put(buf)
+	a.deadline = res.StartedAt.Add(a.timeout)
+	defer func() {
+		if v := recover(); v != nil {
+			c.log.Error("egress: panic", "panic", v, "stack", string(debug.Stack()))
+			f = a.panicked()
+		}
+	}()
+	t, f := c.target(r.URL)
+	if f == nil {
+		f = checkRequest(r)
+	}
+	if f != nil {
+		return f
+	}
+	cn, err := c.connection(ctx, t, &a)
+	if err == nil {
+		err = c.exchange(ctx, cn, t, r, res, &a)
+	}
+	if err == nil {
+		return nil
+	}
+	if f = c.explain(ctx, &a, err); f.stale {
+		c.idle.drop(t.origin)
+	}
+	return f
+}
 
-	var kept []byte
-	for total := 0; total < maxBodyRead; {
-		n, err := resp.Body.Read(buf[:min(copyBytes, maxBodyRead-total)])
-		if room := keep - len(kept); n > 0 && room > 0 {
-			kept = append(kept, buf[:min(n, room)]...)
+// connection gives one that is idle and fit for use, or opens one. Its deadline is set.
+func (c *Client) connection(ctx context.Context, t *target, a *attempt) (*conn, error) {
+	for cn := c.idle.take(t.origin); cn != nil; cn = c.idle.take(t.origin) {
+		cn.wire.SetDeadline(a.deadline)
+		if cn.quiet() {
+			a.connected, a.reused = true, true
+			return cn, nil
 		}
-		total += n
-		if err != nil {
-			if err == io.EOF { // bare: the end that the response announced
-				return kept, nil
-			}
-			return kept, err
-		}
+		cn.close()
 	}
-	return kept, nil
+	dialing, cancel := context.WithDeadline(ctx, a.deadline)
+	defer cancel()
+	cn, err := c.connect(dialing, t)
+	if err != nil {
+		return nil, err
+	}
+	cn.wire.SetDeadline(a.deadline)
+	a.connected = true
+	return cn, nil
+}
+
+// exchange sends the request and reads the response. The connection is not the caller's any more.
+func (c *Client) exchange(ctx context.Context, cn *conn, t *target, r *Request, res *Result, a *attempt) (err error) {
+	reusable := false
+	stop := context.AfterFunc(ctx, cn.interrupt)
+	defer func() {
+		// One that the end of ctx has interrupted, or is about to, is no use to the next request.
+		if stop() && reusable {
+			c.idle.put(cn)
+		} else {
+			cn.close()
+		}
+	}()
+
+	sendErr := c.send(cn, t, r)
+	buf := c.readBuffers.Get().(*[readBuffer]byte)
+	defer c.readBuffers.Put(buf)
+	in := newReader(cn, buf[:])
+	err = in.response(res)
+	a.answered, a.reading = in.arrived, res.Status != 0
+	// A receiver may refuse a request before it has read all of it: what it says then counts.
+	if sendErr != nil && !in.arrived {
+		return sendErr
+	}
+	reusable = err == nil && sendErr == nil && in.reusable()
+	return err
+}
+
+// send writes the request: in one piece, unless the body is large.
+func (c *Client) send(cn *conn, t *target, r *Request) error {
+	buf := c.sendBuffers.Get().(*[sendBuffer]byte)
+	defer c.sendBuffers.Put(buf)
+	b := appendHead(buf[:0], t, r)
+	rest := r.Body
+	if room := cap(b) - len(b); room > 0 {
+		n := min(room, len(rest))
+		b, rest = append(b, rest[:n]...), rest[n:]
+	}
+	if _, err := cn.Write(b); err != nil || len(rest) == 0 {
+		return err
+	}
+	_, err := cn.Write(rest)
+	return err
 }

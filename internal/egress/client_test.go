@@ -135,17 +135,17 @@ func TestAnAttemptSendsTheRequestAndBringsTheResponse(t *testing.T) {
 
 	res := c.Do(t.Context(), &Request{
 		Method: "POST", URL: srv.URL + "/hook?a=1", Body: []byte("payload"), Timeout: enough,
-		Header: http.Header{
-			"webhook-id": {"e1"}, "Content-Type": {"application/json"},
-			"idempotency-key": {"x"}, "X-Idempotency-Key": {"x"}, "Accept-Encoding": {"gzip"}, "Connection": {"close"},
-			"Expect": {"100-continue"}, "User-Agent": {"other"},
+		Header: []Field{
+			{"webhook-id", "e1"}, {"Content-Type", "application/json"},
+			{"idempotency-key", "x"}, {"X-Idempotency-Key", "x"}, {"Accept-Encoding", "gzip"}, {"Connection", "close"},
+			{"Expect", "100-continue"}, {"User-Agent", "other"},
 		},
 	})
 
 	if res.Error != "" || res.Status != 503 || res.OwnFault || res.Detail != "" {
 		t.Fatalf("result %+v", res)
 	}
-	if want := "Content-Type: text/plain; charset=utf-8\r\nRetry-After: 120\r\nX-A: 1\r\nX-A: one\r\nX-B: 2\r\n"; string(res.Header) != want {
+	if want := "Retry-After: 120\r\nX-A: 1\r\nX-A: one\r\nX-B: 2\r\nContent-Type: text/plain; charset=utf-8\r\nTransfer-Encoding: chunked\r\n"; string(res.Header) != want {
 		t.Errorf("header %q, want %q", res.Header, want)
 	}
 	if len(res.Body) != 4096 || res.RetryAfter != "120" {
@@ -224,8 +224,8 @@ func TestWhatCannotBeSentIsARequestError(t *testing.T) {
 	c := devClient(t)
 	for name, r := range map[string]*Request{
 		"method":       {Method: "TRACE", URL: "http://localhost/"},
-		"header name":  {Method: "POST", URL: "http://localhost/", Header: http.Header{"a b": {"x"}}},
-		"header value": {Method: "POST", URL: "http://localhost/", Header: http.Header{"X-A": {"a\r\nb: c"}}},
+		"header name":  {Method: "POST", URL: "http://localhost/", Header: []Field{{"a b", "x"}}},
+		"header value": {Method: "POST", URL: "http://localhost/", Header: []Field{{"X-A", "a\r\nb: c"}}},
 		"userinfo":     {Method: "POST", URL: "http://u:hunter2@localhost/"},
 		"no URL":       {Method: "POST", URL: "::"},
 	} {

@@ -13,107 +13,45 @@ import (
 	"time"
 )
 
-// attempt is what one call of Do knows about its connection. net/http dials in a goroutine of its own
-// that keeps the values of the request's context but not its deadline, and that may outlive the
-// request: the attempt travels in the context for that, and is safe for both.
-type attempt struct {
-	parent   context.Context // the caller's: if it ended, whatever failed is our own fault
-	timeout  time.Duration
-	deadline time.Time
-
-	hooks     httptrace.ClientTrace
-	resolving atomic.Bool          // a name server has been asked and has not answered
-	conn      atomic.Pointer[conn] // what the request was written to; nil: not connected yet
-	readMark  atomic.Int64         // conn's count of bytes before the request
-	reused    atomic.Bool          // conn had carried a request before
-	reading   atomic.Bool          // the response's header is complete
-}
-
-type attemptKey struct{}
-
-// trace hangs a on the context.
-func (a *attempt) trace(ctx context.Context) context.Context {
-	a.hooks.DNSStart = func(httptrace.DNSStartInfo) { a.resolving.Store(true) }
-	a.hooks.DNSDone = func(info httptrace.DNSDoneInfo) {
-		var unresolved *net.DNSError
-		a.resolving.Store(info.Err != nil && !(errors.As(info.Err, &unresolved) && unresolved.IsNotFound))
-	}
-	a.hooks.GotConn = func(info httptrace.GotConnInfo) {
-		if c, ok := info.Conn.(*conn); ok {
-			a.readMark.Store(c.read.Load())
-			a.conn.Store(c)
-			a.reused.Store(info.Reused)
-		}
-	}
-	return httptrace.WithClientTrace(context.WithValue(ctx, attemptKey{}, a), &a.hooks)
-}
-
-// answered reports whether the receiver sent anything since the request was given its connection.
-func (a *attempt) answered() bool {
-	c := a.conn.Load()
-	return c != nil && c.read.Load() > a.readMark.Load()
-}
-
-// conn counts what arrives.
-type conn struct {
-	net.Conn
-	read atomic.Int64
-}
-
-func (c *conn) Read(p []byte) (int, error) {
-	n, err := c.Conn.Read(p)
-	c.read.Add(int64(n))
-	return n, err
-}
-
-func (c *Client) dialPlain(ctx context.Context, _, addr string) (net.Conn, error) {
-	ctx, cancel := withAttemptDeadline(ctx)
-	defer cancel()
-	raw, err := c.dial(ctx, addr, !c.allowHTTP)
+// connect opens a connection, TLS included, or fails with a *failure, errResolving or ctx's error.
+func (c *Client) connect(ctx context.Context, t *target) (*conn, error) {
+	tcp, err := c.dial(ctx, t.addr, !t.secure && !c.allowHTTP)
 	if err != nil {
 		return nil, err
 	}
-	return &conn{Conn: raw}, nil
-}
-
-func (c *Client) dialTLS(ctx context.Context, _, addr string) (net.Conn, error) {
-	ctx, cancel := withAttemptDeadline(ctx)
-	defer cancel()
-	raw, err := c.dial(ctx, addr, false)
+	cn, err := newConn(tcp, t.origin)
 	if err != nil {
-		return nil, err
+		tcp.Close()
+		return nil, connectFault(err)
 	}
-	host, _, _ := net.SplitHostPort(addr)
+	if !t.secure {
+		return cn, nil
+	}
+	host, _, _ := net.SplitHostPort(t.addr)
 	config := c.tls.Clone()
 	config.ServerName = strings.TrimSuffix(host, ".")
-	secure := tls.Client(raw, config)
+	secure := tls.Client(cn.wire, config)
 	if err := secure.HandshakeContext(ctx); err != nil {
-		raw.Close()
+		cn.close()
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
 		return nil, tlsFault(err)
 	}
-	return &conn{Conn: secure}, nil
-}
-
-// withAttemptDeadline ends a dial when the attempt that asked for it must end: what is left behind
-// after that would be sockets that no limit counts.
-func withAttemptDeadline(ctx context.Context) (context.Context, context.CancelFunc) {
-	if a, ok := ctx.Value(attemptKey{}).(*attempt); ok {
-		return context.WithDeadline(ctx, a.deadline)
-	}
-	return context.WithTimeout(ctx, defaultTimeout)
+	cn.ReadWriter = secure
+	return cn, nil
 }
 
 var (
 	errBlocked  = errors.New("address not allowed")
 	errTooMany  = errors.New("too many addresses")
 	errLoopback = errors.New("http to an address that is not loopback")
+
+	errResolving = errors.New("the name was being looked up")
 )
 
 // dial connects to the addresses of a name in turn, IPv6 and IPv4 side by side (RFC 8305), skipping
-// those that the rule closes. Its error is a *failure or the context's.
+// those that the rule closes. Its error is a *failure, errResolving or the context's.
 func (c *Client) dial(ctx context.Context, addr string, onlyLoopback bool) (net.Conn, error) {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
@@ -129,7 +67,15 @@ func (c *Client) dial(ctx context.Context, addr string, onlyLoopback bool) (net.
 	var (
 		began        = time.Now()
 		closed, open atomic.Int32
+		resolving    atomic.Bool // a name server has been asked and has not answered
 	)
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		DNSStart: func(httptrace.DNSStartInfo) { resolving.Store(true) },
+		DNSDone: func(info httptrace.DNSDoneInfo) {
+			var unresolved *net.DNSError
+			resolving.Store(info.Err != nil && !(errors.As(info.Err, &unresolved) && unresolved.IsNotFound))
+		},
+	})
 	dialer := net.Dialer{
 		Resolver: c.resolver,
 		// Control runs between socket and connect, for each address: nothing has been sent yet.
@@ -152,6 +98,8 @@ func (c *Client) dial(ctx context.Context, addr string, onlyLoopback bool) (net.
 	switch {
 	case err == nil:
 		return raw, nil
+	case ctx.Err() != nil && resolving.Load():
+		return nil, errResolving
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
 	case notResolved != nil:

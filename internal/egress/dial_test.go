@@ -1,7 +1,6 @@
 package egress
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -60,11 +59,11 @@ func TestTheDialDecidesEvenIfEverythingBeforeItLetsAnAddressPass(t *testing.T) {
 		"127.0.0.1", "0.0.0.0", "::1", "::", "::ffff:127.0.0.1", "::ffff:0.0.0.0", "::1%lo", "fe80::1%lo", "internal.test",
 		"localhost", "169.254.169.254", "10.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::1", "::127.0.0.1",
 	} {
-		for name, dial := range map[string]func(context.Context, string, string) (net.Conn, error){"plain": c.dialPlain, "TLS": c.dialTLS} {
-			conn, err := dial(t.Context(), "tcp", net.JoinHostPort(host, p))
+		for _, secure := range []bool{false, true} {
+			conn, err := c.connect(t.Context(), &target{secure: secure, addr: net.JoinHostPort(host, p)})
 			var f *failure
 			if conn != nil || !errors.As(err, &f) || f.code != fanfare.ErrBlocked {
-				t.Errorf("%s dial of %s: %v, %v", name, host, conn, err)
+				t.Errorf("%s, TLS %v: %v, %v", host, secure, conn, err)
 			}
 		}
 	}
@@ -199,7 +198,7 @@ func TestADeniedPortIsNeverDialled(t *testing.T) {
 	if res := post(c, "http://"+can.addr, enough); res.Error != fanfare.ErrBlocked {
 		t.Errorf("%+v", res)
 	}
-	if _, err := c.dialPlain(t.Context(), "tcp", can.addr); err == nil || can.accepted.Load() != 0 {
+	if _, err := c.connect(t.Context(), &target{addr: can.addr}); err == nil || can.accepted.Load() != 0 {
 		t.Errorf("the dial let it pass: %v", err)
 	}
 }
@@ -208,7 +207,7 @@ func TestHTTPInDevelopmentReachesLoopbackOnly(t *testing.T) {
 	good := listen(t, "127.0.0.1:0", answering(okAnswer))
 	ns := newNameServer(t)
 	c := newClient(t, Options{Allow: prefixes("192.0.2.0/24"), AllowLoopback: true, DialNameServer: ns.dial})
-	if _, err := c.dialPlain(t.Context(), "tcp", "192.0.2.1:80"); !errors.As(err, new(*failure)) || !strings.Contains(err.Error(), "blocked") {
+	if _, err := c.connect(t.Context(), &target{addr: "192.0.2.1:80"}); !errors.As(err, new(*failure)) || !strings.Contains(err.Error(), "blocked") {
 		t.Errorf("http to another address: %v", err)
 	}
 	if res := post(c, "http://"+good.addr, enough); res.Error != "" {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"strings"
 	"syscall"
 	"time"
@@ -22,6 +23,7 @@ type failure struct {
 	code   fanfare.ErrorCode
 	detail string
 	own    bool
+	stale  bool
 }
 
 func (f *failure) Error() string { return string(f.code) + ": " + f.detail }
@@ -102,49 +104,56 @@ func tlsFault(err error) *failure {
 	return &failure{code: fanfare.ErrTLS, detail: oneLine(detail)}
 }
 
-// explain turns an error of net/http, of the body or of a dial into a failure.
-func (c *Client) explain(a *attempt, ctx context.Context, err error) *failure {
+// explain turns an error of a dial or of an exchange into a failure.
+func (c *Client) explain(ctx context.Context, a *attempt, err error) *failure {
 	var (
 		f  *failure
 		op *net.OpError
 	)
 	switch {
-	case a.parent.Err() != nil:
+	case ctx.Err() != nil:
 		return ownFault("we stopped before the receiver had answered")
 	case errors.As(err, &f):
 		return f
-	case ctx.Err() != nil || errors.Is(err, context.DeadlineExceeded):
-		return c.timeoutFault(a)
+	case errors.Is(err, errResolving) && !c.resolverWorks():
+		return ownFault("our name resolution did not answer" + a.within())
+	case errors.Is(err, errResolving) || errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded):
+		return a.timedOut()
 	case isAlert(err): // TLS 1.3 refuses a client after the handshake
 		return tlsFault(err)
 	case isOurs(err):
 		return ownFault("we ran out of sockets")
-	case !a.answered():
-		detail := "the receiver closed the connection without answering"
-		if a.reused.Load() {
-			detail = "the receiver closed a kept-alive connection without answering"
-		}
-		return &failure{code: fanfare.ErrConnect, detail: detail}
+	case !a.answered && a.reused:
+		return &failure{code: fanfare.ErrConnect, detail: "the receiver closed a kept-alive connection without answering", stale: true}
+	case !a.answered:
+		return &failure{code: fanfare.ErrConnect, detail: "the receiver closed the connection without answering"}
 	case errors.As(err, &op): // its text holds our address
 		return protocolFault("the connection broke within the response: " + reason(err))
 	case isEOF(err) || errors.Is(err, io.ErrUnexpectedEOF):
 		return protocolFault("the connection ended within the response")
 	}
-	text := strings.TrimPrefix(err.Error(), "net/http: ")
-	return protocolFault(strings.TrimPrefix(text, "HTTP/1.x transport connection broken: "))
+	return protocolFault("the response could not be read: " + err.Error())
 }
 
-func (c *Client) timeoutFault(a *attempt) *failure {
-	after := " within " + a.timeout.Round(time.Millisecond).String()
+func (a *attempt) timedOut() *failure {
+	detail := "no connection, or no TLS handshake,"
 	switch {
-	case a.reading.Load():
-		return &failure{code: fanfare.ErrTimeout, detail: "the response did not end" + after}
-	case a.conn.Load() != nil:
-		return &failure{code: fanfare.ErrTimeout, detail: "no response" + after}
-	case a.resolving.Load() && !c.resolverWorks():
-		return ownFault("our name resolution did not answer" + after)
+	case a.reading:
+		detail = "the response did not end"
+	case a.connected:
+		detail = "no response"
 	}
-	return &failure{code: fanfare.ErrTimeout, detail: "no connection, or no TLS handshake," + after}
+	return &failure{code: fanfare.ErrTimeout, detail: detail + a.within()}
+}
+
+func (a *attempt) within() string { return " within " + a.timeout.Round(time.Millisecond).String() }
+
+// panicked blames the receiver if it may have had a part in it: our own fault would be repeated for ever.
+func (a *attempt) panicked() *failure {
+	if a.connected {
+		return protocolFault("the response could not be read: internal error")
+	}
+	return ownFault("internal error")
 }
 
 // isOurs reports whether this machine lacks something: descriptors, buffers, memory, local ports.

@@ -1,12 +1,8 @@
 package egress
 
 import (
-	"bytes"
-	"context"
-	"io"
 	"net/http"
-	"net/url"
-	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -14,7 +10,6 @@ import (
 )
 
 const (
-	copyBytes      = 4 << 10
 	keptFailure    = 4 << 10
 	keptSuccess    = 256
 	maxHeaderKept  = 8 << 10
@@ -23,19 +18,22 @@ const (
 	defaultTimeout = 30 * time.Second
 )
 
-// Request is what a receiver is sent.
+// Request is what a receiver is sent. Do changes nothing of it, and keeps nothing once it has returned.
 type Request struct {
 	Method string // POST, PUT or GET
 	URL    string // checked as by [Client.CheckURL], but for the length
 
-	// Header belongs to Do until it returns, and must not be shared with another request under way: Do
-	// adds the user agent and takes out what would change how the request travels (Connection,
-	// Accept-Encoding, Expect and their like) or make net/http repeat it (Idempotency-Key).
-	Header http.Header
+	// Header is sent in this order and spelling, after Host, User-Agent and Content-Length. What would
+	// change how the request travels (Connection, Accept-Encoding, Expect and their like) is left out, and
+	// so is Idempotency-Key, which intermediaries take for leave to repeat a request.
+	Header []Field
 
-	Body    []byte        // read, never written; net/http may read it for a moment after Do has returned
+	Body    []byte
 	Timeout time.Duration // from the dial to the last byte; 0: 30 s
 }
+
+// Field is one line of a header.
+type Field struct{ Name, Value string }
 
 // Result is what came back.
 type Result struct {
@@ -43,7 +41,7 @@ type Result struct {
 	Duration  time.Duration
 
 	Status     int    // 0: no response
-	Header     []byte // "Name: value\r\n" lines in the order of the names, whole lines up to 8 KiB
+	Header     []byte // "Name: value\r\n" lines in the receiver's order and spelling, whole lines up to 8 KiB
 	RetryAfter string // the header's value as it came, up to 128 bytes
 	Body       []byte // the first 4 KiB, or 256 bytes of a 2xx
 
@@ -56,35 +54,50 @@ type Result struct {
 	// OwnFault is true with ErrOwn: our resolver answers nobody, our sockets or file descriptors ran out,
 	// we have no root certificates, or ctx ended. The receiver had no part in it.
 	OwnFault bool
+
+	// Stale is true with ErrConnect if the request went out on a kept-alive connection that the receiver
+	// closed before a byte of a response: most likely its idle timeout ran out as we wrote. It may have read
+	// the request, or not. The other idle connections to it are closed by now, so that the next attempt
+	// has a new one.
+	Stale bool
 }
 
-// prepareHeader makes the request's header fit to be sent.
-func (c *Client) prepareHeader(r *Request) *failure {
-	if !slices.Contains([]string{http.MethodPost, http.MethodPut, http.MethodGet}, r.Method) {
+func checkRequest(r *Request) *failure {
+	switch r.Method {
+	case http.MethodPost, http.MethodPut, http.MethodGet:
+	default:
 		return requestFault("the method is not POST, PUT or GET")
 	}
-	if r.Timeout <= 0 {
-		r.Timeout = defaultTimeout
-	}
-	if r.Header == nil {
-		r.Header = make(http.Header, 1)
-	}
-	for name, values := range r.Header {
-		if ours(name) {
-			delete(r.Header, name)
-			continue
-		}
-		if !validHeaderName(name) {
+	for _, f := range r.Header {
+		if !validHeaderName(f.Name) {
 			return requestFault("a header's name is not a token")
 		}
-		for _, v := range values {
-			if !validHeaderValue(v) {
-				return requestFault("the value of header " + name + " contains control characters")
-			}
+		if !validHeaderValue(f.Value) {
+			return requestFault("the value of header " + f.Name + " contains control characters")
 		}
 	}
-	r.Header["User-Agent"] = c.userAgent
 	return nil
+}
+
+// appendHead writes everything of a request but its body.
+func appendHead(b []byte, t *target, r *Request) []byte {
+	b = append(b, r.Method...)
+	b = append(b, t.head...)
+	if len(r.Body) > 0 || r.Method != http.MethodGet {
+		b = append(b, "Content-Length: "...)
+		b = strconv.AppendInt(b, int64(len(r.Body)), 10)
+		b = append(b, "\r\n"...)
+	}
+	for _, f := range r.Header {
+		if ours(f.Name) {
+			continue
+		}
+		b = append(b, f.Name...)
+		b = append(b, ": "...)
+		b = append(b, f.Value...)
+		b = append(b, "\r\n"...)
+	}
+	return append(b, "\r\n"...)
 }
 
 // ours reports whether a header is not for the caller to set.
@@ -101,88 +114,25 @@ func ours(name string) bool {
 	return false
 }
 
-// newHTTPRequest builds a request that net/http sends at most once. It repeats a request on its own in
-// two cases. Where a kept-alive connection turns out dead before a byte was written, nothing was sent:
-// that is welcome, and GetBody allows it. Where bytes were written it repeats a GET that has no body or
-// that it can rewind, though the receiver may have had it: so a GET gets a body that it cannot rewind.
-func newHTTPRequest(ctx context.Context, r *Request, u *url.URL) *http.Request {
-	req := &http.Request{
-		Method:        r.Method,
-		URL:           u,
-		Proto:         "HTTP/1.1",
-		ProtoMajor:    1,
-		ProtoMinor:    1,
-		Header:        r.Header,
-		Host:          u.Host,
-		ContentLength: int64(len(r.Body)),
-		Body:          newBody(r.Body),
+// token holds the bytes of a header's name (RFC 9110, section 5.6.2).
+var token = func() (t [256]bool) {
+	for _, c := range []byte("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ") {
+		t[c] = true
 	}
-	if r.Method != http.MethodGet {
-		if len(r.Body) == 0 {
-			req.Body = http.NoBody
-		}
-		req.GetBody = func() (io.ReadCloser, error) { return newBody(r.Body), nil }
-	}
-	return req.WithContext(ctx)
-}
+	return t
+}()
 
-// newBody is of a type that net/http knows to be in memory: for any other it sends the header in a
-// packet of its own, ahead of the body.
-func newBody(b []byte) io.ReadCloser { return io.NopCloser(bytes.NewReader(b)) }
-
-// headerLines writes h as lines, in the order of the names. A name is a token, as net/http has checked;
-// a carriage return inside a value becomes a space, so that every line is one header.
-func headerLines(h http.Header) []byte {
-	names := make([]string, 0, len(h))
-	for name := range h {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	size := 0
-	for _, name := range names {
-		for _, v := range h[name] {
-			size += len(name) + len(v) + len(": \r\n")
-		}
-	}
-	out := make([]byte, 0, min(size, maxHeaderKept))
-	for _, name := range names {
-		for _, v := range h[name] {
-			if len(out)+len(name)+len(v)+len(": \r\n") > maxHeaderKept {
-				return out
-			}
-			out = append(append(out, name...), ": "...)
-			start := len(out)
-			out = append(out, v...)
-			for i, c := range out[start:] {
-				if c == '\r' || c == '\n' {
-					out[start+i] = ' '
-				}
-			}
-			out = append(out, "\r\n"...)
-		}
-	}
-	return out
-}
-
-func retryAfter(h http.Header) string {
-	v := h.Get("Retry-After")
-	return v[:min(len(v), maxRetryAfter)]
-}
-
-// validHeaderName reports whether name is a token (RFC 9110, section 5.6.2).
-func validHeaderName(name string) bool {
+func validHeaderName[T string | []byte](name T) bool {
 	for i := range len(name) {
-		c := name[i]
-		if !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' ||
-			strings.IndexByte("!#$%&'*+-.^_`|~", c) >= 0) {
+		if !token[name[i]] {
 			return false
 		}
 	}
-	return name != ""
+	return len(name) > 0
 }
 
 // validHeaderValue reports whether v is free of control characters but tab (RFC 9110, section 5.5).
-func validHeaderValue(v string) bool {
+func validHeaderValue[T string | []byte](v T) bool {
 	for i := range len(v) {
 		if c := v[i]; c < ' ' && c != '\t' || c == 0x7f {
 			return false
