@@ -14,8 +14,8 @@ type conn struct {
 	io.ReadWriter // TLS, or the wire itself
 	wire          *wire
 
-	origin string
-	used   bool // it has carried a request
+	origin    string
+	interrupt func() // makes every Read and Write fail, now and until the next deadline is set
 
 	// For the pool, while it is idle.
 	idleSince    time.Time
@@ -32,22 +32,22 @@ func newConn(tcp net.Conn, origin string) (*conn, error) {
 		return nil, err
 	}
 	w.raw, w.glance = raw, w.readAvailable
-	return &conn{ReadWriter: w, wire: w, origin: origin}, nil
+	longAgo := time.Unix(1, 0)
+	return &conn{
+		ReadWriter: w, wire: w, origin: origin,
+		interrupt: func() { w.SetDeadline(longAgo) },
+	}, nil
 }
 
 // close sends no TLS alert before it closes: crypto/tls gives a receiver that does not read five seconds to
 // take one. No HTTP/1.1 response that was read to its end depends on it.
 func (c *conn) close() { c.wire.Close() }
 
-// interrupt makes every Read and Write fail, now and until the next deadline is set.
-func (c *conn) interrupt() { c.wire.SetDeadline(time.Unix(1, 0)) }
-
 // quiet reports whether an idle connection may carry a request: the receiver has neither closed it nor
 // sent anything. What it sends unasked would be read as the answer to the next request.
 func (c *conn) quiet() bool {
 	c.wire.glancing = true
-	var b [1]byte
-	n, err := c.Read(b[:])
+	n, err := c.Read(c.wire.unasked[:])
 	c.wire.glancing = false
 	return n == 0 && errors.Is(err, os.ErrDeadlineExceeded)
 }
@@ -59,6 +59,7 @@ type wire struct {
 	*net.TCPConn
 	raw      syscall.RawConn
 	glancing bool // Read does not wait
+	unasked  [1]byte
 
 	// The arguments and results of readAvailable.
 	glance func(fd uintptr)

@@ -485,12 +485,15 @@ func BenchmarkDo(b *testing.B) {
 	})
 	c := devClient(b)
 	payload := []byte(strings.Repeat("x", 512))
+	ctx, cancel := context.WithCancel(context.Background()) // as that of a sender, which all its requests share
+	defer cancel()
+	url := "http://" + r.addr + "/hook"
 	b.ReportAllocs()
 	b.SetParallelism(16)
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
-			res := c.Do(context.Background(), &Request{
-				Method: "POST", URL: "http://" + r.addr + "/hook", Body: payload, Timeout: enough,
+			res := c.Do(ctx, &Request{
+				Method: "POST", URL: url, Body: payload, Timeout: enough,
 				Header: []Field{
 					{"webhook-id", "0198c0de-0000-7000-8000-000000000000"}, {"webhook-timestamp", "1790000000"},
 					{"webhook-signature", "v1,K5oZfzN95Z9UVu1EsfQmfVNQhnkZ2pj9o9NDN/H/pI4="},
