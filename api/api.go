@@ -29,8 +29,10 @@ import (
 
 // Publisher takes events and makes them durable. It may be called by many goroutines.
 type Publisher interface {
-	// Full reports that Publish would answer [dispatcher.ErrOverloaded], so that a body need not be read.
-	Full() bool
+	// Admit answers the error with which a publish of the account would be refused now for want of room,
+	// [dispatcher.ErrOverloaded] or [dispatcher.ErrAccountOverloaded], so that a body need not be read. The
+	// nil account stands for any.
+	Admit(account uuid.UUID) error
 
 	// Publish answers without an error only when every publication is committed and flushed, with a
 	// receipt for each in order. With an error none is stored, or, with [dispatcher.ErrUnavailable] or

@@ -54,6 +54,7 @@ const (
 	codeArchivedType    code = "archived_event_type"
 	codeTooManyWebhooks code = "too_many_webhooks"
 	codeOverloaded      code = "overloaded"
+	codeTooFast         code = "too_fast"
 	codeUnavailable     code = "unavailable"
 	codeInternal        code = "internal"
 )
@@ -147,6 +148,7 @@ var (
 	errKeyReused     = &problem{status: http.StatusConflict, code: codeKeyReused, detail: "The idempotency key was used with another request."}
 	errVersion       = &problem{status: http.StatusPreconditionFailed, code: codeVersion, detail: "The object has another version than If-Match says: read it again."}
 	errOverloaded    = &problem{status: http.StatusServiceUnavailable, code: codeOverloaded, detail: "Too many events wait for their commit: try again.", retryAfter: 1}
+	errTooFast       = &problem{status: http.StatusTooManyRequests, code: codeTooFast, detail: "The account publishes more than its share of what the service can take now: try again.", retryAfter: 1}
 	errUnavailable   = &problem{status: http.StatusServiceUnavailable, code: codeUnavailable, detail: "The database cannot do it now: try again. What was asked may have been done.", retryAfter: 2}
 	errInternal      = &problem{status: http.StatusInternalServerError, code: codeInternal, detail: "Internal error."}
 )
@@ -163,6 +165,8 @@ func problemOf(err error) *problem {
 		return problemOfRefusal(refused, "")
 	case errors.Is(err, dispatcher.ErrOverloaded):
 		return errOverloaded
+	case errors.Is(err, dispatcher.ErrAccountOverloaded):
+		return errTooFast
 	case errors.Is(err, dispatcher.ErrUnavailable):
 		return errUnavailable
 	case errors.Is(err, store.ErrNotFound):

@@ -32,8 +32,8 @@ type item struct {
 
 // publish takes one event. This is the hot path: one pass over the body, which finds data where it lies.
 func (s *Server) publish(c *call) (answer, error) {
-	if s.publisher.Full() {
-		return answer{}, errOverloaded
+	if err := s.publisher.Admit(c.account); err != nil {
+		return answer{}, err
 	}
 	body, err := readBody(c.r, maxPublishBody)
 	if err != nil {
@@ -82,10 +82,10 @@ func (s *Server) publish(c *call) (answer, error) {
 
 // publishBatch takes many events, all or none.
 func (s *Server) publishBatch(c *call) (answer, error) {
-	if s.publisher.Full() {
-		return answer{}, errOverloaded
+	err := s.publisher.Admit(c.key.AccountID.UUID) // nil for a platform key
+	if err != nil {
+		return answer{}, err
 	}
-	var err error
 	if c.body, err = readBody(c.r, maxBatchBody); err != nil {
 		return answer{}, err
 	}

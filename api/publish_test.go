@@ -166,16 +166,25 @@ func TestAFullPublisherIsAskedBeforeTheBodyIsRead(t *testing.T) {
 	w := newWorld(t)
 	w.eventType("t")
 	key := w.key(w.account(""))
-	w.publisher.set(func(p *fakePublisher) { p.full = true })
 	for _, path := range []string{"/v1/accounts/me/events", "/v1/events/batch"} {
-		r := httptest.NewRequest("POST", path, errReader{t})
-		r.ContentLength = 10
-		r.Header.Set("Content-Type", "application/json")
-		r.Header.Set("Authorization", "Bearer "+key)
-		out := httptest.NewRecorder()
-		w.server.ServeHTTP(out, r)
-		if out.Code != 503 || out.Header().Get("Retry-After") == "" || !strings.Contains(out.Body.String(), `"overloaded"`) {
-			t.Errorf("%s: %d %v %s", path, out.Code, out.Header(), out.Body)
+		for _, tc := range []struct {
+			err    error
+			status int
+			code   string
+		}{
+			{dispatcher.ErrOverloaded, 503, "overloaded"},
+			{dispatcher.ErrAccountOverloaded, 429, "too_fast"},
+		} {
+			w.publisher.set(func(p *fakePublisher) { p.full = tc.err })
+			r := httptest.NewRequest("POST", path, errReader{t})
+			r.ContentLength = 10
+			r.Header.Set("Content-Type", "application/json")
+			r.Header.Set("Authorization", "Bearer "+key)
+			out := httptest.NewRecorder()
+			w.server.ServeHTTP(out, r)
+			if out.Code != tc.status || out.Header().Get("Retry-After") == "" || !strings.Contains(out.Body.String(), `"`+tc.code+`"`) {
+				t.Errorf("%s: %d %v %s", path, out.Code, out.Header(), out.Body)
+			}
 		}
 	}
 }
@@ -198,6 +207,7 @@ func TestWhatThePublisherRefusesIsAProblem(t *testing.T) {
 		one, inBatch string
 	}{
 		{dispatcher.ErrOverloaded, 503, "overloaded", "overloaded"},
+		{dispatcher.ErrAccountOverloaded, 429, "too_fast", "too_fast"},
 		{fmt.Errorf("commit: %w", dispatcher.ErrUnavailable), 503, "unavailable", "unavailable"},
 		{&dispatcher.RefusedError{Reason: dispatcher.UnknownEventType}, 422, "/type unknown_event_type", "/events/0/type unknown_event_type"},
 		{&dispatcher.RefusedError{Reason: dispatcher.TooManyWebhooks}, 422, " too_many_webhooks", "/events/0 too_many_webhooks"},

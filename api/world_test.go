@@ -291,7 +291,7 @@ type fakePublisher struct {
 	t testing.TB
 
 	mu        sync.Mutex
-	full      bool
+	full      error
 	fail      error
 	published []dispatcher.Publication
 	keys      map[string]fakeKey
@@ -316,7 +316,7 @@ func newFakePublisher(t testing.TB) *fakePublisher {
 	}
 }
 
-func (p *fakePublisher) Full() bool {
+func (p *fakePublisher) Admit(account uuid.UUID) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.full

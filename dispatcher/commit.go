@@ -31,14 +31,15 @@ const ingestDeadline = 12 * time.Second
 
 // call is one caller's publications on their way through a commit: all of one call are in one group.
 type call struct {
-	pubs    []Publication
-	only    uuid.UUID             // a test: the one webhook that gets it
-	events  []store.NewEvent      // matched; parallel to pubs
-	hooks   [][]*registry.Webhook // whom each event goes to; parallel to pubs
-	lineage []uuid.UUID           // every account the match depends on
-	version int64                 // of the snapshot it was matched against
-	bytes   int64
-	owed    int // deliveries, if every event is new
+	pubs     []Publication
+	accounts map[uuid.UUID]int     // how many of pubs are theirs
+	only     uuid.UUID             // a test: the one webhook that gets it
+	events   []store.NewEvent      // matched; parallel to pubs
+	hooks    [][]*registry.Webhook // whom each event goes to; parallel to pubs
+	lineage  []uuid.UUID           // every account the match depends on
+	version  int64                 // of the snapshot it was matched against
+	bytes    int64
+	owed     int // deliveries, if every event is new
 
 	done     chan struct{} // closed by the committer, which wrote the rest
 	ids      []uuid.UUID
@@ -57,6 +58,7 @@ type committer struct {
 	mu     sync.Mutex // guards all below
 	calls  []*call
 	events int
+	held   map[uuid.UUID]int // of events, by account
 	bytes  int64
 	since  time.Time // when calls stopped being empty
 	closed bool
@@ -64,14 +66,20 @@ type committer struct {
 }
 
 func newCommitter(maxEvents int, maxBytes int64) *committer {
-	return &committer{maxEvents: maxEvents, maxBytes: maxBytes, wake: make(chan struct{}, 1)}
+	return &committer{maxEvents: maxEvents, maxBytes: maxBytes, held: make(map[uuid.UUID]int), wake: make(chan struct{}, 1)}
 }
 
-// full reports whether a new call would be refused.
-func (c *committer) full() bool {
+// room answers an error if there is none for an account's events: it may hold as many as are free.
+func (c *committer) room(account uuid.UUID) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.events >= c.maxEvents || c.bytes >= c.maxBytes
+	switch {
+	case c.events >= c.maxEvents || c.bytes >= c.maxBytes:
+		return ErrOverloaded
+	case c.held[account] >= c.maxEvents-c.events:
+		return ErrAccountOverloaded
+	}
+	return nil
 }
 
 // backlog is how many events wait, and since when there has been one.
@@ -81,8 +89,8 @@ func (c *committer) backlog() (events int, since time.Time) {
 	return c.events, c.since
 }
 
-// add queues calls for the next commit. Those that return from a stale snapshot are never refused for
-// want of room: they had their place.
+// add queues a call for the next commit. One that returns from a stale snapshot is never refused for
+// want of room: it had its place.
 func (c *committer) add(cl *call, again bool) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -96,10 +104,20 @@ func (c *committer) add(cl *call, again bool) error {
 		c.since = time.Now()
 	}
 	c.calls = append(c.calls, cl)
-	c.events += len(cl.pubs)
-	c.bytes += cl.bytes
+	c.count(cl, 1)
 	c.signal()
 	return nil
+}
+
+// count adds a call's events to what waits (sign 1), or takes them off (-1).
+func (c *committer) count(cl *call, sign int) {
+	c.events += sign * len(cl.pubs)
+	c.bytes += int64(sign) * cl.bytes
+	for account, n := range cl.accounts {
+		if c.held[account] += sign * n; c.held[account] == 0 {
+			delete(c.held, account)
+		}
+	}
 }
 
 func (c *committer) signal() {
@@ -134,10 +152,9 @@ func (c *committer) take() []*call {
 		events += len(cl.pubs)
 		owed += cl.owed
 		bytes += cl.bytes
+		c.count(cl, -1)
 	}
 	c.calls = left
-	c.events -= events
-	c.bytes -= bytes
 	if len(left) > 0 {
 		c.signal()
 	}

@@ -7,6 +7,7 @@
 // The way of the data is the order to read it in:
 //
 //	publish.go  what a caller gives and gets; matching
+//	admit.go    who is refused, and when, so that the others do not wait
 //	commit.go   events that arrive together are one append to the log
 //	queue.go    deliveries wait in turn: accounts, then webhooks, then age
 //	endpoint.go how much a receiver can bear, learned from its answers
@@ -24,7 +25,6 @@ import (
 	"log/slog"
 	"os"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -83,14 +83,14 @@ type Dispatcher struct {
 	log      *slog.Logger
 	metrics  *metrics
 
-	node     *node
-	incoming *committer
-	queue    *queue
-	recorder *recorder
-	due      *dueHeap
+	node      *node
+	incoming  *committer
+	admission *admission
+	queue     *queue
+	recorder  *recorder
+	due       *dueHeap
 
 	senders    sync.WaitGroup  // attempts in flight, and what follows from them
-	parking    atomic.Int64    // deliveries that wait for the recorder to park them
 	claiming   sync.Mutex      // held from a claim in Postgres until the recorder remembers it
 	sendCtx    context.Context // ends when the grace of a shutdown does
 	stopSends  context.CancelFunc
@@ -113,6 +113,7 @@ func New(s *store.Store, r *registry.Registry, e *egress.Client, o Options) *Dis
 		progressed: newProgress(),
 		flushFor:   flushDeadline,
 	}
+	d.admission = newAdmission(d.incoming)
 	d.metrics = newMetrics(o.Registerer, d)
 	d.sendCtx, d.stopSends = context.WithCancel(context.Background())
 	return d
@@ -140,6 +141,7 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 	claims.run(d.paceLoop)
 	commits := newStage(context.WithoutCancel(ctx))
 	commits.run(d.commitLoop)
+	commits.run(d.delayLoop)
 	records := newStage(context.WithoutCancel(ctx))
 	records.run(d.recordLoop)
 	leases := newStage(context.WithoutCancel(ctx))

@@ -32,14 +32,9 @@ type Receipt struct {
 	Replayed bool // the idempotency key was known: this is the first publish's receipt
 }
 
-// Refusals of a publish. None of its events was stored.
-var (
-	// ErrOverloaded: the queue of events that wait for their commit is full.
-	ErrOverloaded = errors.New("too many events wait for their commit")
-	// ErrUnavailable: Postgres is out of reach or the node is stopping, and the event may or may not have
-	// become durable. If it did, it is delivered; repeating it with an idempotency key is safe.
-	ErrUnavailable = errors.New("the log is unavailable")
-)
+// ErrUnavailable refuses a publish because Postgres is out of reach or the node is stopping. The event may
+// or may not have become durable. If it did, it is delivered; repeating it with an idempotency key is safe.
+var ErrUnavailable = errors.New("the log is unavailable")
 
 // RefusedError says which publication of a call could not be accepted and why.
 type RefusedError struct {
@@ -72,8 +67,8 @@ const (
 )
 
 // Publish makes events durable, all of them or none, and starts their deliveries. It answers a
-// [*RefusedError] for what the caller must change, [ErrOverloaded] or [ErrUnavailable] for what time
-// may heal. The end of ctx ends only the waiting: the events may become durable all the same.
+// [*RefusedError] for what the caller must change, [ErrOverloaded], [ErrAccountOverloaded] or
+// [ErrUnavailable] for what time may heal. The end of ctx ends only the waiting: the events may become durable all the same.
 func (d *Dispatcher) Publish(ctx context.Context, pubs []Publication) ([]Receipt, error) {
 	unique, index, err := foldKeys(pubs)
 	if err != nil {
@@ -102,21 +97,20 @@ func (d *Dispatcher) Publish(ctx context.Context, pubs []Publication) ([]Receipt
 	return receipts, nil
 }
 
-// Full reports whether a publish would be answered with [ErrOverloaded] now, so that it can be refused
-// before its body is read.
-func (d *Dispatcher) Full() bool { return d.incoming.full() || d.parking.Load() > maxParking }
+// Admit answers [ErrOverloaded] or [ErrAccountOverloaded] if a publish of the account's would be now, so
+// that it can be refused before its body is read. The nil account asks for everybody.
+func (d *Dispatcher) Admit(account uuid.UUID) error { return d.admission.check(account) }
 
 // submit matches a call and waits for its commit.
 func (d *Dispatcher) submit(ctx context.Context, cl *call) error {
 	cl.done = make(chan struct{})
-	if d.Full() {
-		return ErrOverloaded
-	}
 	if !d.node.mayStart() { // without a lease nothing is committed
 		return ErrUnavailable
 	}
+	cl.accounts = make(map[uuid.UUID]int, 1)
 	for i := range cl.pubs {
 		p := &cl.pubs[i]
+		cl.accounts[p.AccountID]++
 		cl.bytes += int64(len(p.Data))
 		// A queued event must not keep the whole request in memory that it came in.
 		if len(cl.pubs) > 1 || cap(p.Data) > 2*len(p.Data)+1024 {
@@ -124,6 +118,11 @@ func (d *Dispatcher) submit(ctx context.Context, cl *call) error {
 		}
 		// What is sent first and what is read back from the log later must be the same.
 		p.OccurredAt = p.OccurredAt.Truncate(time.Millisecond)
+	}
+	for account := range cl.accounts {
+		if err := d.Admit(account); err != nil {
+			return err
+		}
 	}
 	if err := d.match(cl); err != nil {
 		// Whoever is about to say that it does not know something asks Postgres first.
@@ -136,6 +135,9 @@ func (d *Dispatcher) submit(ctx context.Context, cl *call) error {
 	}
 	if err := d.incoming.add(cl, false); err != nil {
 		return err
+	}
+	for account, n := range cl.accounts {
+		d.admission.published(account, n)
 	}
 	patience := time.NewTimer(maxCommitWait)
 	defer patience.Stop()

@@ -25,10 +25,6 @@ import (
 // maxTakeovers is how many nodes may die with a retry in hand before it is suspected of killing them.
 const maxTakeovers = 3
 
-// maxParking is how many deliveries may wait for the recorder to park them before the node takes no
-// more events.
-const maxParking = 100_000
-
 // enqueue hands deliveries to the senders. Those that find no room wait in Postgres instead. It does not
 // wait for the recorder: the loops that queue would stand still.
 func (d *Dispatcher) enqueue(ds []*delivery) {
@@ -43,11 +39,13 @@ func (d *Dispatcher) park(ds []*delivery) {
 		return
 	}
 	d.metrics.parked.Add(float64(len(ds)))
-	d.parking.Add(int64(len(ds)))
+	for _, dl := range ds {
+		d.admission.parks(dl.account, 1)
+	}
 	d.senders.Go(func() {
 		for _, dl := range ds {
 			d.recorder.add(d.parked(dl))
-			d.parking.Add(-1)
+			d.admission.parks(dl.account, -1)
 		}
 	})
 }

@@ -1,0 +1,164 @@
+package dispatcher
+
+import (
+	"context"
+	"errors"
+	runtimemetrics "runtime/metrics"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/fanfare-webhooks/fanfare/internal/weaken"
+)
+
+// Refusals for want of room, which pass.
+var (
+	// ErrOverloaded: too many events wait for their commit, or too much of what became of them for its
+	// record.
+	ErrOverloaded = errors.New("too many events wait for their commit")
+	// ErrAccountOverloaded: the account publishes so much that others would wait.
+	ErrAccountOverloaded = errors.New("the account publishes more than its share")
+)
+
+const (
+	// maxParking is how many deliveries may wait for the recorder to park them.
+	maxParking = 100_000
+	// maxDelay is how long a goroutine may wait for a CPU, nine times in ten, before the node is short of
+	// them. A delivery waits like that some ten times between its publish and its arrival.
+	maxDelay = 20 * time.Millisecond
+	// delayEvery is how often that is looked at.
+	delayEvery = 100 * time.Millisecond
+	// shareOver is the time in which an account's share of the publishes is counted.
+	shareOver = time.Second
+)
+
+// admission decides who may publish. An account may hold as much as is free of what events and
+// deliveries wait in, so that there is always room for another. When CPUs are short whoever publishes
+// more than the average is refused, so that what was accepted is not late.
+type admission struct {
+	incoming *committer
+
+	mu      sync.Mutex // guards all below
+	short   bool       // of CPUs
+	since   time.Time  // the beginning of the count
+	events  map[uuid.UUID]int
+	total   int               // of events
+	parking map[uuid.UUID]int // deliveries that wait for the recorder to park them
+	parked  int               // sum of parking
+}
+
+func newAdmission(c *committer) *admission {
+	return &admission{incoming: c, events: make(map[uuid.UUID]int), parking: make(map[uuid.UUID]int)}
+}
+
+// check answers an error if the account may not publish now. The nil account is only held against what
+// concerns everybody.
+func (a *admission) check(account uuid.UUID) error {
+	if weaken.Off(weaken.Shed) {
+		return nil
+	}
+	if err := a.incoming.room(account); err != nil {
+		return err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	switch {
+	case a.parked >= maxParking:
+		return ErrOverloaded
+	case account == uuid.Nil:
+		return nil
+	case a.parking[account] > maxParking-a.parked,
+		a.short && a.events[account] > 0 && a.events[account]*len(a.events) >= a.total:
+		return ErrAccountOverloaded
+	}
+	return nil
+}
+
+// published counts an account's events.
+func (a *admission) published(account uuid.UUID, events int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if now := time.Now(); now.Sub(a.since) > shareOver {
+		clear(a.events)
+		a.since, a.total = now, 0
+	}
+	a.events[account] += events
+	a.total += events
+}
+
+// parks counts deliveries of an account that begin (n > 0) or end (n < 0) to wait for being parked.
+func (a *admission) parks(account uuid.UUID, n int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.parked += n
+	if a.parking[account] += n; a.parking[account] == 0 {
+		delete(a.parking, account)
+	}
+}
+
+// waits says how long goroutines waited for a CPU of late.
+func (a *admission) waits(delay time.Duration) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.short = delay > maxDelay
+}
+
+// delayLoop watches how long goroutines wait for a CPU.
+func (d *Dispatcher) delayLoop(ctx context.Context) {
+	t := time.NewTicker(delayEvery)
+	defer t.Stop()
+	var seen delays
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+		delay := seen.sinceLast()
+		d.admission.waits(delay)
+		d.metrics.schedDelay.Set(delay.Seconds())
+	}
+}
+
+// delays reads the runtime's histogram of how long goroutines wait between being able to run and
+// running.
+type delays struct {
+	sample [1]runtimemetrics.Sample
+	before []uint64
+}
+
+// sinceLast is the 90th percentile of the waits that ended since the last call; of only a few it is 0.
+func (h *delays) sinceLast() time.Duration {
+	h.sample[0].Name = "/sched/latencies:seconds"
+	runtimemetrics.Read(h.sample[:])
+	if h.sample[0].Value.Kind() != runtimemetrics.KindFloat64Histogram {
+		return 0
+	}
+	now := h.sample[0].Value.Float64Histogram()
+	if h.before == nil {
+		h.before = make([]uint64, len(now.Counts))
+	}
+	delay := worstTenth(h.before, now.Counts, now.Buckets)
+	copy(h.before, now.Counts)
+	return time.Duration(delay * float64(time.Second))
+}
+
+// worstTenth is the lower edge of the bucket where the largest tenth of what was counted between before
+// and now begins; 0 if that is less than a hundred.
+func worstTenth(before, now []uint64, edges []float64) float64 {
+	var total uint64
+	for i := range now {
+		total += now[i] - before[i]
+	}
+	if total < 100 {
+		return 0
+	}
+	var over uint64
+	i := len(now)
+	for over*10 < total {
+		i--
+		over += now[i] - before[i]
+	}
+	return max(edges[i], 0) // the first is minus infinity
+}

@@ -1,0 +1,114 @@
+package dispatcher
+
+import (
+	"errors"
+	"math"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// batch is a call of n events of an account.
+func batch(account byte, n int) *call {
+	return &call{pubs: make([]Publication, n), accounts: map[uuid.UUID]int{id(account): n}}
+}
+
+func TestAnAccountHoldsAsManyEventsAsAreFree(t *testing.T) {
+	c := newCommitter(100, 1<<20)
+	a := newAdmission(c)
+	if err := c.add(batch(1, 50), false); err != nil {
+		t.Fatal(err)
+	}
+	for account, want := range map[byte]error{1: ErrAccountOverloaded, 2: nil, 0: nil} {
+		if err := a.check(id(account)); !errors.Is(err, want) {
+			t.Errorf("account %d: %v", account, err)
+		}
+	}
+	if err := c.add(batch(2, 50), false); err != nil {
+		t.Fatal(err)
+	}
+	for _, account := range []byte{0, 1, 2, 3} {
+		if err := a.check(id(account)); !errors.Is(err, ErrOverloaded) {
+			t.Errorf("a full queue let account %d pass: %v", account, err)
+		}
+	}
+	if err := c.add(batch(3, 1), false); !errors.Is(err, ErrOverloaded) {
+		t.Errorf("one that was asked before slipped in: %v", err)
+	}
+	for len(c.take()) > 0 {
+	}
+	if err := a.check(id(1)); err != nil || len(c.held) != 0 {
+		t.Errorf("what was committed still counts: %v, %v", err, c.held)
+	}
+}
+
+func TestParkingCountsAgainstWhoCausedIt(t *testing.T) {
+	a := newAdmission(newCommitter(100, 1<<20))
+	a.parks(id(1), maxParking/2+1)
+	if err := a.check(id(1)); !errors.Is(err, ErrAccountOverloaded) {
+		t.Errorf("it has most of the room: %v", err)
+	}
+	if err := a.check(id(2)); err != nil {
+		t.Errorf("another: %v", err)
+	}
+	a.parks(id(2), maxParking/2)
+	if err := a.check(id(3)); !errors.Is(err, ErrOverloaded) {
+		t.Errorf("with no room left: %v", err)
+	}
+	a.parks(id(1), -maxParking/2-1)
+	a.parks(id(2), -maxParking/2)
+	if err := a.check(id(1)); err != nil || len(a.parking) != 0 {
+		t.Errorf("what was parked still counts: %v, %v", err, a.parking)
+	}
+}
+
+func TestOnlyLoudAccountsAreRefusedWhenCPUsAreShort(t *testing.T) {
+	a := newAdmission(newCommitter(100, 1<<20))
+	a.published(id(1), 1000)
+	a.published(id(2), 5)
+	if err := a.check(id(1)); err != nil {
+		t.Errorf("refused for nothing: %v", err)
+	}
+	a.waits(2 * maxDelay)
+	if err := a.check(id(1)); !errors.Is(err, ErrAccountOverloaded) {
+		t.Errorf("the loud one: %v", err)
+	}
+	for _, quiet := range []byte{2, 3} {
+		if err := a.check(id(quiet)); err != nil {
+			t.Errorf("quiet account %d: %v", quiet, err)
+		}
+	}
+	a.waits(maxDelay / 2)
+	if err := a.check(id(1)); err != nil {
+		t.Errorf("refused after it was over: %v", err)
+	}
+}
+
+func TestTheWorstTenthOfTheDelays(t *testing.T) {
+	edges := []float64{math.Inf(-1), 1, 2, 3, math.Inf(1)}
+	for _, tc := range []struct {
+		now  []uint64
+		want float64
+	}{
+		{[]uint64{0, 99, 0, 0}, 0}, // too few to tell
+		{[]uint64{100, 0, 0, 0}, 0},
+		{[]uint64{0, 100, 0, 0}, 1},
+		{[]uint64{0, 91, 0, 9}, 1},
+		{[]uint64{0, 90, 0, 10}, 3},
+		{[]uint64{0, 90, 5, 5}, 2},
+	} {
+		before := []uint64{7, 7, 7, 7}
+		for i := range tc.now {
+			tc.now[i] += before[i]
+		}
+		if got := worstTenth(before, tc.now, edges); got != tc.want {
+			t.Errorf("%v: %v, want %v", tc.now, got, tc.want)
+		}
+	}
+	var d delays
+	d.sinceLast()
+	if d.before == nil || d.sinceLast() > time.Minute {
+		t.Error("the runtime tells nothing")
+	}
+}
