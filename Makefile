@@ -1,7 +1,7 @@
 # Everything that a developer or a build machine does here. What a target needs beyond Go, it says.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench build generate format vet staticcheck generated modules
+.PHONY: help run test chaos check bench build generate format vet staticcheck generated modules
 
 TOOL := go tool -modfile=tools/go.mod
 
@@ -33,6 +33,16 @@ test: ## test everything with the race detector, on a real Postgres (PKG=./retry
 		exit 1; }
 	@tools/postgres.sh
 	@CGO_ENABLED=1 $(TOOL) gotestsum --format pkgname --format-hide-empty-pkg -- -race -shuffle=on -count=1 $(ARGS) $(PKG)
+
+# Which lanes `chaos` runs, and whether at their full length.
+RUN ?=
+LONG ?=
+
+# The lanes measure: one after the other, and without the race detector.
+chaos: ## prove fairness under load, and that each proof can fail (RUN=F4, LONG=1, LAB_REPORT=DIR; see docs/fairness.md)
+	@tools/postgres.sh
+	@go vet -tags chaos ./internal/lab
+	@LONG=$(LONG) go test -tags chaos -count=1 -v -timeout 2h -run 'Test(Chaos|Controls)/^$(RUN)' ./internal/lab
 
 check: format vet staticcheck generated modules ## everything that can be said about the code without running it
 	@echo "check: good"

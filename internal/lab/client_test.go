@@ -183,11 +183,7 @@ func (l *lab) hook(e *endpoint, account, typ string, w wish) *hook {
 	path := "/v1/accounts/" + account + "/webhooks"
 	l.must("POST", path, body, &made)
 	if w.steps != nil {
-		ms := make([]int64, len(w.steps))
-		for i, s := range w.steps {
-			ms[i] = s.Milliseconds()
-		}
-		l.exec(`UPDATE webhooks SET retry_schedule_ms = $2 WHERE id = $1`, made.ID, ms)
+		l.exec(`UPDATE webhooks SET retry_schedule_ms = $2 WHERE id = $1`, made.ID, milliseconds(w.steps))
 		l.must("PATCH", path+"/"+made.ID, map[string]any{"name": "with short steps"}, nil) // nodes read it anew
 	}
 	l.mu.Lock()
@@ -198,6 +194,21 @@ func (l *lab) hook(e *endpoint, account, typ string, w wish) *hook {
 	}
 	h.account, h.endpoint = account, e
 	return h
+}
+
+// stepsOfAll gives every webhook another retry schedule and starts the nodes anew, so that they know it.
+func (l *lab) stepsOfAll(steps []time.Duration) {
+	l.Helper()
+	l.exec(`UPDATE webhooks SET retry_schedule_ms = $1`, milliseconds(steps))
+	l.restart()
+}
+
+func milliseconds(ds []time.Duration) []int64 {
+	all := make([]int64, len(ds))
+	for i, d := range ds {
+		all[i] = d.Milliseconds()
+	}
+	return all
 }
 
 // moves gives a webhook another address.

@@ -97,11 +97,18 @@ func or(v, otherwise int) int {
 	return v
 }
 
-// With three that hang and want eight slots each of sixteen, the rest must go round.
+// What hangs wants all the slots there are.
 var (
-	f1Short        = faulty{endpoints: 10, hanging: 1, refusing: true, hookSlots: 4, rate: 400, duration: time.Second, limit: 15 * time.Second}
-	f1ShortOneHome = faulty{endpoints: 10, hanging: 1, refusing: true, hookSlots: 4, rate: 400, duration: time.Second, limit: 15 * time.Second, oneAccount: true, slots: 16}
-	f3Short        = faulty{endpoints: 10, hanging: 3, hookSlots: 8, slots: 16, rate: 400, duration: time.Second, limit: 15 * time.Second}
+	f1Short = faulty{
+		endpoints: 10, hanging: 1, refusing: true, hookSlots: 4, rate: 400, duration: time.Second, limit: 15 * time.Second,
+	}
+	f1ShortOneHome = faulty{
+		endpoints: 10, hanging: 1, refusing: true, oneAccount: true, slots: 16, hookSlots: 16, rate: 400, duration: time.Second,
+		limit: 15 * time.Second,
+	}
+	f3Short = faulty{
+		endpoints: 10, hanging: 3, slots: 16, hookSlots: 8, rate: 400, duration: time.Second, limit: 15 * time.Second,
+	}
 )
 
 func TestAFaultyEndpointHoldsUpNobody(t *testing.T) {

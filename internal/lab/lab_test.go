@@ -153,6 +153,8 @@ type lab struct {
 	origin  time.Time
 	closing chan struct{} // closed at the end: receivers that hang let go
 
+	silent int64 // deliveries in Postgres that are not in the books
+
 	mu     sync.Mutex // guards what follows
 	hooks  map[string]*hook
 	events []event // by number

@@ -26,6 +26,7 @@ func (e *event) acknowledged() bool { return e.status == http.StatusAccepted }
 // phase is a part of a load: the numbers of its events.
 type phase struct {
 	l      *lab
+	begun  time.Time
 	events []int
 }
 
@@ -63,7 +64,7 @@ func (l *lab) load(rate float64, d time.Duration, next func(i int) *topic) *phas
 	begin := time.Now()
 	due := func(i int) time.Time { return begin.Add(time.Duration(float64(i) / rate * float64(time.Second))) }
 	first := l.announce(n, next, due)
-	p := &phase{l: l}
+	p := &phase{l: l, begun: begin}
 	var under sync.WaitGroup
 	slots := make(chan struct{}, maxPublishing)
 	for i := range n {
@@ -118,7 +119,7 @@ func (l *lab) burst(n int, t *topic) *phase {
 	const batch = 100
 	begin := time.Now()
 	first := l.announce(n, func(int) *topic { return t }, func(int) time.Time { return begin })
-	p := &phase{l: l}
+	p := &phase{l: l, begun: begin}
 	for i := range n {
 		p.events = append(p.events, first+i)
 	}

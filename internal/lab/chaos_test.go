@@ -1,0 +1,113 @@
+//go:build chaos
+
+package lab
+
+import (
+	"os"
+	"slices"
+	"testing"
+	"time"
+)
+
+// pick is v, or full with LONG=1.
+func pick[T any](v, full T) T {
+	if long := os.Getenv("LONG"); long != "" && long != "0" {
+		return full
+	}
+	return v
+}
+
+// lanes are the long lanes, by the names that RUN chooses from.
+var lanes = []struct {
+	name string
+	lane lane
+}{
+	{"F1", &faulty{
+		endpoints: 100, hanging: 1, refusing: true, rate: 500,
+		baseline: 20 * time.Second, duration: 40 * time.Second, factor: 1.2, limit: time.Minute,
+	}},
+	{"F1_one_account", &faulty{
+		endpoints: 100, hanging: 1, refusing: true, oneAccount: true, rate: 500,
+		baseline: 20 * time.Second, duration: 40 * time.Second, factor: 1.2, limit: time.Minute,
+	}},
+	{"F2", &burst{
+		events: 50_000, quiet: 9, rate: 5, baseline: 20 * time.Second, duration: 20 * time.Second, limit: time.Minute,
+	}},
+	{"F3", &faulty{ // they want more slots than there are
+		endpoints: 100, hanging: 30, hookSlots: 64, rate: 500,
+		baseline: 20 * time.Second, duration: 40 * time.Second, factor: 1.5, limit: time.Minute,
+	}},
+	{"F4", &outage{
+		due: pick(6000, 20_000), down: time.Minute, latency: 10 * time.Millisecond, cap: 50, rate: 100,
+		baseline: 15 * time.Second, limit: pick(6*time.Minute, 12*time.Minute),
+	}},
+	{"F4_short", &f4Short},
+	{"F5", &parked{
+		dead: 4, events: 2_250_000, waiting: 1_000_000, quiet: 1000, owed: 3, rate: 100, duration: 30 * time.Second,
+		limit: 2 * time.Minute, bars: true,
+	}},
+	{"F5_a_million", &parked{
+		dead: 1, events: 1_000_000, quiet: 1000, owed: 3, rate: 100, duration: 20 * time.Second, limit: 2 * time.Minute, bars: true,
+	}},
+	{"F7", &overload{
+		accounts: 10, slots: 30, latency: 100 * time.Millisecond, times: 5, duration: pick(time.Minute, 5*time.Minute),
+		limit: 5 * time.Minute,
+	}},
+	{"F8", &soak{endpoints: 20, faults: .05, rate: 200, duration: pick(3*time.Minute, 20*time.Minute)}},
+	{"F9", &scheduled{steps: seconds(1, 2, 3, 4, 5), events: 50}},
+	{"rate", &rated{nodes: 2, events: 200, count: 20, limit: time.Minute}},
+	{"storm", &storm{
+		webhooks: 100, endpoints: 100, accounts: 20, rate: 500, down: 30 * time.Second, steps: manySeconds, limit: 2 * time.Minute,
+	}},
+	{"fan_out", &storm{
+		webhooks: 10_000, endpoints: 20, fanOut: true, accounts: 1, rate: 2, down: 10 * time.Second, steps: manySeconds,
+		limit: 3 * time.Minute,
+	}},
+	{"moved", &moved{events: 5000, limit: time.Minute}},
+	{"slow_database", &slowDatabase{
+		delays: []time.Duration{5 * time.Millisecond, 50 * time.Millisecond}, rate: 300, each: 15 * time.Second,
+		bar: 60 * time.Millisecond,
+	}},
+	{"hostile", &hostile{
+		abusers: 500, healthy: 10, timeout: 15 * time.Second, rate: 200, baseline: 10 * time.Second, duration: 20 * time.Second,
+		limit: time.Minute,
+	}},
+}
+
+func TestChaos(t *testing.T) {
+	for _, l := range lanes {
+		t.Run(l.name, func(t *testing.T) { run(t, l.name, "", l.lane).finish(t) })
+	}
+}
+
+// controls are lanes without the protection that they prove: one of the named bars must break.
+var controls = []struct {
+	name   string
+	off    string
+	lane   lane
+	breaks []string
+}{
+	{"F1_inflight", "inflight", &f1Short, []string{"in flight at one endpoint"}},
+	{"F1_slots", "slots", &f1ShortOneHome, []string{"healthy deliveries held up"}},
+	{"F2_slots", "slots", &f2Short, []string{"quiet deliveries held up"}},
+	{"F2_park", "park", &f2Short, []string{"deliveries in memory"}},
+	{"F3_slots", "slots", &f3Short, []string{"healthy deliveries held up"}},
+	{"F4_gate", "gate", &f4Short, []string{"requests while down"}},
+	{"F4_ramp", "ramp", &f4Short, []string{"requests ahead of the ramp"}},
+	{"F5_claims", "claims", &f5Short, []string{"put back into Postgres"}},
+	{"F7_shed", "shed", &f7Short, []string{"refused before Postgres answers"}},
+	{"F9_schedule", "schedule", &f9Short, []string{"early tries"}},
+	{"rate_rate", "rate", &rateShort, []string{"arrivals in any second"}},
+}
+
+func TestControls(t *testing.T) {
+	for _, c := range controls {
+		t.Run(c.name, func(t *testing.T) {
+			r := run(t, c.name, c.off, c.lane)
+			r.print(t)
+			if !slices.ContainsFunc(r.Bars, func(b bar) bool { return !b.Held && slices.Contains(c.breaks, b.Name) }) {
+				t.Errorf("without %s the lane still passes %q: it proves nothing", c.off, c.breaks)
+			}
+		})
+	}
+}
