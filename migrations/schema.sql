@@ -227,6 +227,25 @@ CREATE TABLE public.signing_secrets (
 
 COMMENT ON TABLE public.signing_secrets IS 'an account''s own secrets, which sign one-off destinations';
 
+CREATE TABLE public.webhook_health (
+    webhook_id uuid NOT NULL,
+    minute timestamp with time zone NOT NULL,
+    node uuid NOT NULL,
+    account_id uuid NOT NULL,
+    attempts integer NOT NULL,
+    failures integer NOT NULL,
+    durations integer[] NOT NULL
+)
+PARTITION BY RANGE (minute);
+
+COMMENT ON TABLE public.webhook_health IS 'what became of a webhook''s attempts that ended within a minute, as one incarnation counted them; only that incarnation writes the row';
+
+COMMENT ON COLUMN public.webhook_health.account_id IS 'the webhook''s account';
+
+COMMENT ON COLUMN public.webhook_health.failures IS 'those of the attempts that failed';
+
+COMMENT ON COLUMN public.webhook_health.durations IS 'how many attempts took how long, by the range that the subscript names; ranges before the first and after the last are left out';
+
 CREATE TABLE public.webhook_secrets (
     id uuid NOT NULL,
     account_id uuid NOT NULL,
@@ -312,6 +331,9 @@ ALTER TABLE ONLY public.retries
 
 ALTER TABLE ONLY public.signing_secrets
     ADD CONSTRAINT signing_secrets_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.webhook_health
+    ADD CONSTRAINT webhook_health_pkey PRIMARY KEY (webhook_id, minute, node);
 
 ALTER TABLE ONLY public.webhook_secrets
     ADD CONSTRAINT webhook_secrets_pkey PRIMARY KEY (id);

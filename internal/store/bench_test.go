@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -88,4 +89,31 @@ func BenchmarkClaim(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+}
+
+// BenchmarkWriteHealth writes the rows of ten thousand webhooks, as a node does every ten seconds while
+// all of them are busy: six times in each minute.
+func BenchmarkWriteHealth(b *testing.B) {
+	const rows, lot = 10_000, 1000
+	f := durableLog(b)
+	all := make([]store.HealthRow, rows)
+	for i := range all {
+		all[i] = f.health(uuid.Must(uuid.NewV7()), thisMinute, 0, 0, time.Second)
+	}
+	b.ReportAllocs()
+	for turn := 0; b.Loop(); turn++ {
+		for i := range all {
+			if turn%6 == 0 {
+				all[i].Minute = all[i].Minute.Add(time.Minute)
+			}
+			all[i].Attempts++
+			all[i].Durations[15]++
+		}
+		for some := range slices.Chunk(all, lot) {
+			if err := f.WriteHealth(b.Context(), some); err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+	perRow(b, rows)
 }

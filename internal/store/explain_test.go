@@ -38,6 +38,7 @@ func loadedLog(t *testing.T) *logFixture {
 	f := openLog(t)
 	hooks := f.webhooks(t, 300)
 	start := time.Now().UTC().Truncate(day).Add(-12 * time.Hour)
+	f.exec(t, `CREATE TABLE health_now PARTITION OF webhook_health FOR VALUES FROM ('2000-01-01') TO ('2100-01-01')`)
 	for _, sql := range []string{
 		`INSERT INTO accounts (id, name) SELECT gen_random_uuid(), 'a' || i FROM generate_series(1, 20000) i`,
 		`INSERT INTO webhooks (id, account_id, url, event_types, timeout_ms, retry_schedule_ms, max_in_flight)
@@ -55,6 +56,7 @@ func loadedLog(t *testing.T) *logFixture {
 			FROM generate_series(1, 20000) i`,
 		`INSERT INTO idempotency_keys (account_id, key, event_id, request_hash) SELECT account_id, id::text, id, '' FROM events`,
 		`INSERT INTO open_groups (id, owner, first, last) SELECT gen_random_uuid(), $4, id, id FROM events LIMIT 100`,
+		`INSERT INTO webhook_health SELECT id, now(), $4, account_id, 1, 0, '{1}' FROM events`,
 	} {
 		args := []any{f.account, start.UnixMilli(), hooks, f.node}
 		for n := range args { // Postgres wants every parameter used
@@ -138,9 +140,10 @@ func TestHotStatementsUseTheirIndexes(t *testing.T) {
 		"new retries":           {[]any{of, events, of, texts, ints, ints, times, times, of, f.node, events[0], events[len(events)-1]}, nil},
 		"retries that go back":  {[]any{of, events, texts, ints, ints, times, times, ints, f.node}, []string{"retries_pkey"}},
 		"retries that end":      {[]any{of, events, f.node}, []string{"retries_pkey"}},
+		"write health":          {[]any{events, times, of, of, ints, ints, slices.Repeat([]string{"{1}"}, many)}, nil},
 	}
 	large := get[[]string](t, f, `SELECT array_agg(relname::text) FROM pg_class WHERE relkind = 'r' AND relpages > 20`)
-	for _, table := range []string{"accounts", "retries", "idempotency_keys"} {
+	for _, table := range []string{"accounts", "retries", "idempotency_keys", "health_now"} {
 		if !slices.Contains(large, table) {
 			t.Fatalf("%s is not large enough to show anything", table)
 		}

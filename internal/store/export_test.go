@@ -73,5 +73,6 @@ func HotStatements() map[string]Hot {
 		"new retries":           {insertRetriesSQL, recorder},
 		"retries that go back":  {updateRetriesSQL, recorder},
 		"retries that end":      {deleteRetriesSQL, recorder},
+		"write health":          {writeHealthSQL, engine},
 	}
 }

@@ -127,6 +127,12 @@ func (s *Store) makePartition(ctx context.Context, table string, from time.Time)
 		lo     = fanfare.EventID(fanfare.PositionAt(from), 0)
 		hi     = fanfare.EventID(fanfare.PositionAt(from.Add(day)), 0)
 	)
+	return s.attachPartition(ctx, name, makePartitionSQL(table, name, column, lo, hi))
+}
+
+// attachPartition makes a partition by statements, unless it is there. It waits for nobody for more than
+// a second.
+func (s *Store) attachPartition(ctx context.Context, name string, statements []string) error {
 	err := pgx.BeginFunc(ctx, s.engine, func(tx pgx.Tx) error {
 		for _, sql := range []string{lockPartitions, `SET LOCAL lock_timeout = '1s'`} {
 			if _, err := tx.Exec(ctx, sql); err != nil {
@@ -139,7 +145,7 @@ func (s *Store) makePartition(ctx context.Context, table string, from time.Time)
 		if err != nil || there {
 			return err
 		}
-		for _, sql := range makePartitionSQL(table, name, column, lo, hi) {
+		for _, sql := range statements {
 			if _, err := tx.Exec(ctx, sql); err != nil {
 				return err
 			}
@@ -155,7 +161,7 @@ func (s *Store) makePartition(ctx context.Context, table string, from time.Time)
 
 // makePartitionSQL makes a table and attaches it. The check spares ATTACH its scan; it says what the
 // partition's bounds say, so it goes again.
-func makePartitionSQL(table, name, column string, lo, hi uuid.UUID) []string {
+func makePartitionSQL(table, name, column string, lo, hi any) []string {
 	return []string{
 		fmt.Sprintf(`CREATE TABLE %s (LIKE %s INCLUDING ALL)`, name, table),
 		fmt.Sprintf(`ALTER TABLE %s ADD CONSTRAINT bounds CHECK (%s >= '%s' AND %s < '%s')`, name, column, lo, column, hi),
