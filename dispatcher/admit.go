@@ -25,9 +25,10 @@ const (
 	// maxParking is how many deliveries may wait for the recorder to park them.
 	maxParking = 100_000
 	// maxDelay is how long a goroutine may wait for a CPU, nine times in ten, before the node is short of
-	// them. A delivery waits like that some ten times between its publish and its arrival.
-	maxDelay = 20 * time.Millisecond
-	// delayEvery is how often that is looked at.
+	// them. A delivery waits some five times between its publish and its arrival.
+	maxDelay = 40 * time.Millisecond
+	// delayEvery is how often that is looked at. A look counts for a quarter of what is held against
+	// maxDelay: a hiccup refuses nobody.
 	delayEvery = 100 * time.Millisecond
 	// shareOver is the time in which an account's share of the publishes is counted.
 	shareOver = time.Second
@@ -108,14 +109,17 @@ func (a *admission) waits(delay time.Duration) {
 func (d *Dispatcher) delayLoop(ctx context.Context) {
 	t := time.NewTicker(delayEvery)
 	defer t.Stop()
-	var seen delays
+	var (
+		seen  delays
+		delay time.Duration
+	)
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-t.C:
 		}
-		delay := seen.sinceLast()
+		delay += (seen.sinceLast() - delay) / 4
 		d.admission.waits(delay)
 		d.metrics.schedDelay.Set(delay.Seconds())
 	}

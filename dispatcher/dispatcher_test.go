@@ -366,3 +366,28 @@ func TestADeadIncarnationStartsAnew(t *testing.T) {
 	r.next(rc)
 	r.settled()
 }
+
+func TestAConnectionThatIsClosedAsWeWriteCostsNoTry(t *testing.T) {
+	r := newRig(t)
+	rc := r.receiver(func(n int, w http.ResponseWriter) {
+		if n == 2 {
+			conn, _, err := http.NewResponseController(w).Hijack()
+			r.ok(err)
+			conn.Close()
+		}
+	})
+	r.webhook(rc.URL) // whose first retry is a minute away
+	d := r.node(Options{})
+	r.publish(d, `{}`)
+	r.next(rc)
+	r.settled()
+	id := r.publish(d, `{}`)
+	r.next(rc)
+	if again := r.next(rc); again.header.Get("webhook-id") != id.String() || again.header.Get("X-Fanfare-Attempt") != "2" {
+		t.Errorf("the next request: %v", again.header)
+	}
+	r.until("both attempts are on record", func() bool { return len(r.attempts(id)) == 2 })
+	if a := r.attempts(id); a[0].State != fanfare.Delivered || a[1].State != fanfare.Pending {
+		t.Errorf("attempts: %+v", a)
+	}
+}

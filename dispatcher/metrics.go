@@ -83,7 +83,7 @@ func newMetrics(reg prometheus.Registerer, d *Dispatcher) *metrics {
 		openGroups:    gauge("fanfare_open_groups", "Commits in the database some of whose deliveries have no outcome yet."),
 		retriesDue:    gauge("fanfare_retries_due", "Retries that are due and free, counted up to 10,000."),
 		oldestDue:     gauge("fanfare_oldest_due_seconds", "How long the longest-due free retry has waited."),
-		schedDelay:    gauge("fanfare_scheduling_delay_seconds", "How long one in ten waits for a CPU of this process took at least, over the last 100 ms; over 0.02 loud accounts are refused."),
+		schedDelay:    gauge("fanfare_scheduling_delay_seconds", "How long one in ten waits for a CPU takes at least, of late; over 0.04 loud accounts are refused."),
 		outboxAge:     gauge("fanfare_outbox_age_seconds", "How long the longest-due row of the outbox has waited."),
 	}
 	reg.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{

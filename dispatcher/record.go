@@ -15,7 +15,7 @@ const (
 	lotSize = 1000
 	// lotPause lets a lot fill after its first outcome: outcomes are in nobody's way, and a transaction
 	// a millisecond would cost Postgres a third more.
-	lotPause = 10 * time.Millisecond
+	lotPause = 25 * time.Millisecond
 	// maxUnrecorded outcomes may wait; beyond it senders wait for the recorder.
 	maxUnrecorded = 20_000
 	// firstRetry is how soon a transaction that failed is repeated; then ever later, up to 2 s.

@@ -25,6 +25,9 @@ import (
 // maxTakeovers is how many nodes may die with a retry in hand before it is suspected of killing them.
 const maxTakeovers = 3
 
+// maxFree is how many attempts of a delivery may cost no try because a connection was closed under them.
+const maxFree = 3
+
 // enqueue hands deliveries to the senders. Those that find no room wait in Postgres instead. It does not
 // wait for the recorder: the loops that queue would stand still.
 func (d *Dispatcher) enqueue(ds []*delivery) {
@@ -176,7 +179,9 @@ func (d *Dispatcher) attempt(dl *delivery, w *registry.Webhook, req *egress.Requ
 	a.ErrorDetail = r.Detail
 
 	ended := a.StartedAt.Add(r.Duration)
-	out := retry.Judge(retry.Answer{Status: r.Status, Error: r.Error, RetryAfter: r.RetryAfter}, ended)
+	out := retry.Judge(retry.Answer{
+		Status: r.Status, Error: r.Error, RetryAfter: r.RetryAfter, Stale: r.Stale && dl.number-dl.tries < maxFree,
+	}, ended)
 	if out.Verdict == fanfare.VerdictGone && !dl.event.test && !d.disableGone(w, ended) {
 		out.Verdict, out.Charged = fanfare.VerdictRetry, false
 	}

@@ -17,6 +17,7 @@ type Answer struct {
 	Status     int               // 0: no response
 	Error      fanfare.ErrorCode // what kept a response from being complete; "": nothing did
 	RetryAfter string            // the response's header as it came
+	Stale      bool              // the request met a kept-alive connection that the receiver was about to close
 }
 
 // Outcome is what an answer means.
@@ -25,15 +26,17 @@ type Outcome struct {
 	Error      fanfare.ErrorCode // "" if delivered
 	RetryAfter time.Duration     // the wait the receiver asked for; 0: none
 	Charged    bool              // whether the attempt counts as a try, and for the webhook's health
+	Prompt     bool              // of one that does not: it is repeated at once
 }
 
 // Judge says what an answer that ended at now means. Only a complete 2xx response is a success.
 //
 // A redirect is a failure that may be repeated: receivers redirect during a move or an outage too.
-// 410 says that the receiver wants nothing more. A blocked address or a request that cannot be made
+// A connection that was closed as we wrote says nothing about the receiver but that it had waited long
+// enough. 410 says that the receiver wants nothing more. A blocked address or a request that cannot be made
 // does not get better by repeating. A Retry-After counts with 429 and 503 only.
 func Judge(a Answer, now time.Time) Outcome {
-	outcome := Outcome{Verdict: fanfare.VerdictRetry, Error: a.Error, Charged: a.Error != fanfare.ErrOwn}
+	outcome := Outcome{Verdict: fanfare.VerdictRetry, Error: a.Error, Charged: a.Error != fanfare.ErrOwn && !a.Stale, Prompt: a.Stale}
 	if a.Status == http.StatusTooManyRequests || a.Status == http.StatusServiceUnavailable {
 		outcome.RetryAfter = ParseRetryAfter(a.RetryAfter, now)
 	}

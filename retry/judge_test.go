@@ -52,6 +52,10 @@ func TestJudge(t *testing.T) {
 		{"410 with a body cut short", answer{Status: 410, Error: fanfare.ErrProtocol}, again(fanfare.ErrProtocol, 0)},
 		{"no name", answer{Error: fanfare.ErrDNS}, again(fanfare.ErrDNS, 0)},
 		{"no connection", answer{Error: fanfare.ErrConnect}, again(fanfare.ErrConnect, 0)},
+		{
+			"a kept-alive connection that was closed", answer{Error: fanfare.ErrConnect, Stale: true},
+			retry.Outcome{Verdict: fanfare.VerdictRetry, Error: fanfare.ErrConnect, Prompt: true},
+		},
 		{"no handshake", answer{Error: fanfare.ErrTLS}, again(fanfare.ErrTLS, 0)},
 		{"no answer in time", answer{Error: fanfare.ErrTimeout}, again(fanfare.ErrTimeout, 0)},
 		{"a blocked address", answer{Error: fanfare.ErrBlocked}, reject(fanfare.ErrBlocked)},

@@ -38,8 +38,8 @@ type Decision struct {
 
 // AfterAttempt decides what becomes of a delivery with schedule s. The random number rnd is in [0, 1).
 //
-// A fault of our own costs no try: the attempt is repeated after a minute, until the delivery is a day
-// behind its schedule. A test is never repeated.
+// What is not charged costs no try: the attempt is repeated, at once if it is prompt and after a minute
+// otherwise, until the delivery is a day behind its schedule. A test is never repeated.
 func (s Schedule) AfterAttempt(e Ended, rnd float64) Decision {
 	tries := e.Tries
 	if e.Outcome.Charged {
@@ -71,6 +71,9 @@ func (s Schedule) AfterAttempt(e Ended, rnd float64) Decision {
 			return end(fanfare.Exhausted, fanfare.ReasonExpired)
 		}
 		wait = later(ownFaultWait, rnd)
+		if e.Outcome.Prompt {
+			wait = 0
+		}
 	}
 	return Decision{State: fanfare.Pending, RetryAt: e.At.Add(wait), Tries: tries}
 }

@@ -12,6 +12,7 @@ import (
 
 var (
 	failed = retry.Outcome{Verdict: fanfare.VerdictRetry, Error: fanfare.ErrStatus, Charged: true}
+	stale  = retry.Outcome{Verdict: fanfare.VerdictRetry, Error: fanfare.ErrConnect, Prompt: true}
 	own    = retry.Outcome{Verdict: fanfare.VerdictRetry, Error: fanfare.ErrOwn}
 )
 
@@ -70,6 +71,8 @@ func TestAfterAttempt(t *testing.T) {
 		{"failed after the schedule was shortened", retry.Default[:2], retry.Ended{Outcome: failed, Tries: 4}, ended(fanfare.ReasonSchedule, 5)},
 
 		{"our fault", retry.Default, retry.Ended{Outcome: own}, due(time.Minute, 0)},
+		{"nobody's fault", retry.Default, retry.Ended{Outcome: stale, Tries: 2}, due(0, 2)},
+		{"nobody's fault for longer than a day", retry.Default, retry.Ended{Outcome: stale, First: noon.Add(-day - 1)}, ended(fanfare.ReasonExpired, 0)},
 		{"our fault at last", retry.Default, retry.Ended{Outcome: own, Tries: 5}, due(time.Minute, 5)},
 		{"our fault without retries", nil, retry.Ended{Outcome: own}, due(time.Minute, 0)},
 		{"our fault for a day", retry.Default, retry.Ended{Outcome: own, First: noon.Add(-day)}, due(time.Minute, 0)},
