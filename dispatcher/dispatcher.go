@@ -12,6 +12,7 @@
 //	queue.go    deliveries wait in turn: accounts, then webhooks, then age
 //	endpoint.go how much a receiver can bear, learned from its answers
 //	send.go     one attempt, from the queue's head to an outcome
+//	health.go   what became of attempts, added up by webhook and minute
 //	record.go   outcomes are written in lots, and groups settled
 //	claim.go    retries come back when they are due
 //	node.go     the incarnation and its lease, which fence all of the above
@@ -89,6 +90,7 @@ type Dispatcher struct {
 	queue     *queue
 	recorder  *recorder
 	due       *dueHeap
+	health    *health
 
 	senders    sync.WaitGroup  // attempts in flight, and what follows from them
 	claiming   sync.Mutex      // held from a claim in Postgres until the recorder remembers it
@@ -114,6 +116,7 @@ func New(s *store.Store, r *registry.Registry, e *egress.Client, o Options) *Dis
 		flushFor:   flushDeadline,
 	}
 	d.admission = newAdmission(d.incoming)
+	d.health = newHealth(d.node.now, s.WriteHealth, d.logTrouble, func() { d.progressed.tick("health") })
 	d.metrics = newMetrics(o.Registerer, d)
 	d.sendCtx, d.stopSends = context.WithCancel(context.Background())
 	return d
@@ -144,6 +147,7 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 	commits.run(d.delayLoop)
 	records := newStage(context.WithoutCancel(ctx))
 	records.run(d.recordLoop)
+	records.run(d.health.loop)
 	leases := newStage(context.WithoutCancel(ctx))
 	leases.run(d.leaseLoop)
 

@@ -89,6 +89,9 @@ func newMetrics(reg prometheus.Registerer, d *Dispatcher) *metrics {
 	reg.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
 		Name: "fanfare_sql_statements_total", Help: "Statements sent to Postgres.",
 	}, func() float64 { return float64(d.store.Statements()) }))
+	reg.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "fanfare_health_rows_lost_total", Help: "Rows of health dropped because Postgres was away for too long.",
+	}, func() float64 { return float64(d.health.lost.Load()) }))
 	gaugeOf("fanfare_in_flight", "Requests in flight.", func() float64 { _, n, _, _ := d.queue.sizes(); return float64(n) })
 	gaugeOf("fanfare_queue_deliveries", "Deliveries that wait in memory.", func() float64 { n, _, _, _ := d.queue.sizes(); return float64(n) })
 	gaugeOf("fanfare_queue_bytes", "Payloads that wait in memory.", func() float64 { _, _, _, n := d.queue.sizes(); return float64(n) })

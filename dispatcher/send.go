@@ -194,6 +194,9 @@ func (d *Dispatcher) attempt(dl *delivery, w *registry.Webhook, req *egress.Requ
 	}
 	a.State, a.Reason, a.RetryAt = next.State, next.Reason, next.RetryAt
 	d.metrics.attempted(a, first, dl.event)
+	if out.Charged {
+		d.health.ended(a)
+	}
 	d.logAttempt(a)
 
 	o := store.Outcome{Attempt: a, Owner: dl.owner, Group: dl.groupID()}

@@ -6,6 +6,8 @@ import (
 	"maps"
 	"sync"
 	"time"
+
+	"github.com/fanfare-webhooks/fanfare/internal/store"
 )
 
 const (
@@ -95,6 +97,9 @@ func (d *Dispatcher) purge(ctx context.Context) error {
 	if _, err := d.store.PurgeRegistryChanges(ctx, changesKept); err != nil {
 		return err
 	}
+	if _, err := d.store.PurgeHealth(ctx, d.node.now().Add(-store.HealthKept)); err != nil {
+		return err
+	}
 	return d.store.PurgeNodes(ctx)
 }
 
@@ -129,7 +134,7 @@ func (d *Dispatcher) Healthy() error {
 	d.progressed.mu.Lock()
 	last := maps.Clone(d.progressed.last)
 	d.progressed.mu.Unlock()
-	for _, loop := range []string{"lease", "claim", "recover", "upkeep"} { // these turn in an idle node too
+	for _, loop := range []string{"lease", "claim", "recover", "upkeep", "health"} { // these turn in an idle node too
 		if at, ran := last[loop]; ran && time.Since(at) > stuckAfter {
 			return fmt.Errorf("the %s loop has made no progress for %s", loop, time.Since(at).Round(time.Second))
 		}
