@@ -1,6 +1,7 @@
 package egress
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"io"
@@ -110,6 +111,27 @@ func answering(text string, then ...string) func(net.Conn) {
 	return func(c net.Conn) {
 		for readRequest(c) {
 			if _, err := io.WriteString(c, text); err != nil || len(then) > 0 {
+				return
+			}
+		}
+	}
+}
+
+// serveHTTP answers the requests of a connection, read by net/http.
+func serveHTTP(h http.HandlerFunc) func(net.Conn) {
+	return func(c net.Conn) {
+		br := bufio.NewReader(c)
+		for {
+			req, err := http.ReadRequest(br)
+			if err != nil {
+				return
+			}
+			w := httptest.NewRecorder()
+			h(w, req)
+			io.Copy(io.Discard, req.Body)
+			res := w.Result()
+			res.ContentLength = int64(w.Body.Len())
+			if res.Write(c) != nil {
 				return
 			}
 		}
