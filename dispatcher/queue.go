@@ -79,6 +79,7 @@ func (q *queue) push(ds []*delivery) (start int, over []*delivery) {
 		h := q.hook(d.webhook, d.account, d.hook)
 		if !q.fits(h, now) {
 			over = append(over, d)
+			q.ready(h, now) // its limit may be another
 			q.drop(h, now)
 			continue
 		}
@@ -392,6 +393,7 @@ func (q *queue) aim(h *hookQueue, w *registry.Webhook) {
 	}
 	if was && !h.endpoint.down() {
 		q.down--
+		q.due.note(h.id, time.Time{}) // its retries need not wait for the next probe
 	}
 }
 

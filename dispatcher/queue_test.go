@@ -154,7 +154,8 @@ func TestPayloadsBeyondTheBudgetAreDropped(t *testing.T) {
 	}
 }
 
-// Whatever happens, nothing is lost, nobody holds more than they may, and an empty queue keeps nothing.
+// Whatever happens, nothing is lost, nobody holds more than they may, whoever may go has a turn, and an
+// empty queue keeps nothing.
 func TestTheQueueKeepsItsInvariants(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		q := testQueue(rapid.IntRange(1, 12).Draw(t, "slots"), 60, 20, 200)
@@ -175,12 +176,25 @@ func TestTheQueueKeepsItsInvariants(t *testing.T) {
 				}
 			case 3:
 				if len(flying) > 0 {
-					q.done(flying[0], lesson{kind: succeeded})
+					learned := lesson{kind: rapid.SampledFrom([]kind{learnedNothing, succeeded, succeeded, failed, overloaded, busy}).Draw(t, "learned")}
+					out += len(q.done(flying[0], learned))
 					flying = flying[1:]
 				}
 			}
 			if q.waiting != in-out || q.flying != len(flying) || q.flying > q.slots {
 				t.Fatalf("waiting %d of %d, flying %d of %d", q.waiting, in-out, q.flying, len(flying))
+			}
+			down := 0
+			for _, h := range q.hooks {
+				if ok, at := h.endpoint.next(time.Now(), h.flying); h.waiting.len() > 0 && !h.inTurns && (ok || h.flying == 0 && at.IsZero()) {
+					t.Fatalf("a webhook with %d deliveries could go and has no turn", h.waiting.len())
+				}
+				if h.endpoint.down() {
+					down++
+				}
+			}
+			if q.down != down {
+				t.Fatalf("%d endpoints count as down, %d are", q.down, down)
 			}
 		}
 		left := q.clear()
@@ -190,8 +204,11 @@ func TestTheQueueKeepsItsInvariants(t *testing.T) {
 		for _, d := range flying {
 			q.done(d, lesson{})
 		}
-		if len(q.hooks)+len(q.accounts)+q.turns.len() != 0 || q.bytes != 0 {
-			t.Fatalf("an empty queue keeps %d webhooks, %d accounts, %d turns, %d bytes", len(q.hooks), len(q.accounts), q.turns.len(), q.bytes)
+		for id := range q.hooks {
+			q.forget(id)
+		}
+		if len(q.hooks)+len(q.accounts)+q.turns.len()+q.down != 0 || q.bytes != 0 {
+			t.Fatalf("an empty queue keeps %d webhooks, %d accounts, %d turns, %d down, %d bytes", len(q.hooks), len(q.accounts), q.turns.len(), q.down, q.bytes)
 		}
 	})
 }
