@@ -61,6 +61,10 @@ func listen(t testing.TB, on string, serve func(net.Conn)) *receiver {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return serveOn(t, l, serve)
+}
+
+func serveOn(t testing.TB, l net.Listener, serve func(net.Conn)) *receiver {
 	r := &receiver{addr: l.Addr().String()}
 	done := make(chan struct{})
 	conns := make(chan net.Conn, 1024)

@@ -1,6 +1,7 @@
 package egress
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -98,16 +99,24 @@ func (c *Client) dial(ctx context.Context, addr string, onlyLoopback bool) (net.
 	switch {
 	case err == nil:
 		return raw, nil
-	case ctx.Err() != nil && resolving.Load():
+	case ended(ctx) != nil && resolving.Load():
 		return nil, errResolving
-	case ctx.Err() != nil:
-		return nil, ctx.Err()
+	case ended(ctx) != nil:
+		return nil, ended(ctx)
 	case notResolved != nil:
 		return nil, c.dnsFault(host, notResolved, began)
 	case open.Load() == 0 && closed.Load() > 0:
 		return nil, blockedFault(isName)
 	}
 	return nil, connectFault(err)
+}
+
+// ended is ctx's error. Sockets have its deadline, too, and may be a moment ahead of it.
+func ended(ctx context.Context) error {
+	if deadline, ok := ctx.Deadline(); ok && !time.Now().Before(deadline) {
+		return cmp.Or(ctx.Err(), context.DeadlineExceeded)
+	}
+	return ctx.Err()
 }
 
 // lookupName ends a name with a dot: the search list of our resolver's configuration is about our own

@@ -22,6 +22,24 @@ func publicIs2(ns *nameServer) Options {
 
 func canary(t testing.TB) *receiver { return listen(t, "127.0.0.1:0", answering(okAnswer)) }
 
+// besideCanary gives a receiver on 127.0.0.2 and a canary on the same port of 127.0.0.1.
+func besideCanary(t testing.TB, serve func(net.Conn)) (good, can *receiver) {
+	t.Helper()
+	for range 100 { // somebody may have the other's port
+		a, err := net.Listen("tcp", "127.0.0.2:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, p, _ := net.SplitHostPort(a.Addr().String())
+		if b, err := net.Listen("tcp", "127.0.0.1:"+p); err == nil {
+			return serveOn(t, a, serve), serveOn(t, b, answering(okAnswer))
+		}
+		a.Close()
+	}
+	t.Fatal("no port is free on both addresses")
+	return nil, nil
+}
+
 func TestHostileURLsReachNoCanary(t *testing.T) {
 	can := canary(t)
 	ns := newNameServer(t)
@@ -114,8 +132,7 @@ func TestNamesThatLeadInsideAreBlocked(t *testing.T) {
 }
 
 func TestOfMixedAddressesOnlyTheAllowedIsDialled(t *testing.T) {
-	good := listen(t, "127.0.0.2:0", answering(okAnswer))
-	can := listen(t, "127.0.0.1:"+port(good), answering(okAnswer))
+	good, can := besideCanary(t, answering(okAnswer))
 	ns := newNameServer(t)
 	ns.set("mixed.test", "127.0.0.1", "127.0.0.2")
 	ns.set("mixed2.test", "127.0.0.2", "127.0.0.1")
@@ -149,8 +166,7 @@ func TestAnAllowedAddressThatRefusesIsAConnectErrorWhateverElseTheNameHas(t *tes
 }
 
 func TestRebindingGainsNothing(t *testing.T) {
-	good := listen(t, "127.0.0.2:0", answering(okAnswer, "close"))
-	can := listen(t, "127.0.0.1:"+port(good), answering(okAnswer))
+	good, can := besideCanary(t, answering(okAnswer, "close"))
 	ns := newNameServer(t)
 	inside := answer{addrs: []netip.Addr{netip.MustParseAddr("127.0.0.1")}}
 	ns.setAnswer("rebind.test", answer{addrs: []netip.Addr{netip.MustParseAddr("127.0.0.2")}, then: &inside})

@@ -70,7 +70,7 @@ func TestABodyOfAnySizeArrivesWhole(t *testing.T) {
 	var got []byte
 	r := listen(t, "127.0.0.1:0", serveHTTP(func(w http.ResponseWriter, r *http.Request) { got, _ = io.ReadAll(r.Body) }))
 	c := devClient(t)
-	for _, size := range []int{0, 1, sendBuffer / 2, sendBuffer - 200, sendBuffer, sendBuffer + 1, 100 << 10, 5 << 20} {
+	for _, size := range []int{0, 1, sendBuffer / 2, sendBuffer - 200, sendBuffer, sendBuffer + 1, 100 << 10, 1 << 20} {
 		for _, header := range []int{10, sendBuffer, 100 << 10} {
 			body := bytes.Repeat([]byte("0123456789abcdefg"), size/17+1)[:size]
 			h := []Field{{"X-A", strings.Repeat("a", header)}}
