@@ -31,7 +31,10 @@ type counted struct {
 
 func newCounted() *counted {
 	c := &counted{clock: time.Date(2026, 3, 1, 12, 0, 30, 0, time.UTC), table: make(map[healthKey]store.HealthRow), during: func() {}}
-	c.health = newHealth(func() time.Time { return c.clock }, func(_ context.Context, rows []store.HealthRow) error {
+	c.health = newHealth(func() time.Time { return c.clock }, func(ctx context.Context, rows []store.HealthRow) error {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
 		c.during()
 		c.writes = append(c.writes, slices.Clone(rows))
 		for i := range rows {
