@@ -254,10 +254,14 @@ func TestAnUnsolicitedResponseEndsTheConnection(t *testing.T) {
 				t.Fatalf("%s, %s: %+v", name, scheme, res)
 			}
 			<-sent
-			if res := post(c, url, enough); res.Status != 200 || res.Error != "" {
-				t.Errorf("%s, %s: %+v", name, scheme, res)
+			if res := post(c, url, 10*short); res.Status != 200 || res.Error != "" {
+				t.Fatalf("%s, %s: %+v", name, scheme, res)
 			}
-			<-gone
+			select {
+			case <-gone:
+			case <-time.After(enough):
+				t.Fatalf("%s, %s: the connection is still open", name, scheme)
+			}
 			if conns.Load() != 2 || requests.Load() != 2 {
 				t.Errorf("%s, %s: %d connections, %d requests", name, scheme, conns.Load(), requests.Load())
 			}
