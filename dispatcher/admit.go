@@ -27,6 +27,10 @@ const (
 	// maxDelay is how long a goroutine may wait for a CPU, nine times in ten, before the node is short of
 	// them. A delivery waits some five times between its publish and its arrival.
 	maxDelay = 40 * time.Millisecond
+	// maxWait is how long a delivery may wait for a slot before its account is late.
+	maxWait = 100 * time.Millisecond
+	// lateFor is how long an account that is late is refused.
+	lateFor = 200 * time.Millisecond
 	// delayEvery is how often that is looked at. A look counts for a quarter of what is held against
 	// maxDelay: a hiccup refuses nobody.
 	delayEvery = 100 * time.Millisecond
@@ -35,10 +39,12 @@ const (
 )
 
 // admission decides who may publish. An account may hold as much as is free of what events and
-// deliveries wait in, so that there is always room for another. When CPUs are short whoever publishes
-// more than the average is refused, so that what was accepted is not late.
+// deliveries wait in, so that there is always room for another. An account whose deliveries wait for
+// slots is refused, and when CPUs are short whoever publishes more than the average, so that what was
+// accepted is not late. A receiver that is slow refuses nobody: what waits for it waits in Postgres.
 type admission struct {
 	incoming *committer
+	queue    *queue
 
 	mu      sync.Mutex // guards all below
 	short   bool       // of CPUs
@@ -49,8 +55,8 @@ type admission struct {
 	parked  int               // sum of parking
 }
 
-func newAdmission(c *committer) *admission {
-	return &admission{incoming: c, events: make(map[uuid.UUID]int), parking: make(map[uuid.UUID]int)}
+func newAdmission(c *committer, q *queue) *admission {
+	return &admission{incoming: c, queue: q, events: make(map[uuid.UUID]int), parking: make(map[uuid.UUID]int)}
 }
 
 // check answers an error if the account may not publish now. The nil account is only held against what
@@ -61,6 +67,9 @@ func (a *admission) check(account uuid.UUID) error {
 	}
 	if err := a.incoming.room(account); err != nil {
 		return err
+	}
+	if a.queue.late(account) {
+		return ErrAccountOverloaded
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -16,7 +16,7 @@ func batch(account byte, n int) *call {
 
 func TestAnAccountHoldsAsManyEventsAsAreFree(t *testing.T) {
 	c := newCommitter(100, 1<<20)
-	a := newAdmission(c)
+	a := newAdmission(c, testQueue(10, 100, 100, 1<<20))
 	if err := c.add(batch(1, 50), false); err != nil {
 		t.Fatal(err)
 	}
@@ -44,7 +44,7 @@ func TestAnAccountHoldsAsManyEventsAsAreFree(t *testing.T) {
 }
 
 func TestParkingCountsAgainstWhoCausedIt(t *testing.T) {
-	a := newAdmission(newCommitter(100, 1<<20))
+	a := newAdmission(newCommitter(100, 1<<20), testQueue(10, 100, 100, 1<<20))
 	a.parks(id(1), maxParking/2+1)
 	if err := a.check(id(1)); !errors.Is(err, ErrAccountOverloaded) {
 		t.Errorf("it has most of the room: %v", err)
@@ -64,7 +64,7 @@ func TestParkingCountsAgainstWhoCausedIt(t *testing.T) {
 }
 
 func TestOnlyLoudAccountsAreRefusedWhenCPUsAreShort(t *testing.T) {
-	a := newAdmission(newCommitter(100, 1<<20))
+	a := newAdmission(newCommitter(100, 1<<20), testQueue(10, 100, 100, 1<<20))
 	a.published(id(1), 1000)
 	a.published(id(2), 5)
 	if err := a.check(id(1)); err != nil {
@@ -110,5 +110,47 @@ func TestTheWorstTenthOfTheDelays(t *testing.T) {
 	d.sinceLast()
 	if d.before == nil || d.sinceLast() > time.Minute {
 		t.Error("the runtime tells nothing")
+	}
+}
+
+func TestAnAccountWhoseDeliveriesWaitForSlotsIsLate(t *testing.T) {
+	for _, tc := range []struct {
+		what    string
+		learned lesson
+		flying  int // requests of the webhook that are in flight meanwhile
+		late    bool
+	}{
+		{"an endpoint that answers soon", lesson{kind: succeeded}, 0, true},
+		{"one that is slow", lesson{kind: succeeded, took: 2 * briskFor}, 0, false},
+		{"one that fails", lesson{kind: failed}, 0, false},
+		{"one of which nothing is known", lesson{}, 0, false},
+		{"one that has as many requests as it may", lesson{kind: succeeded}, 4, false},
+	} {
+		q := testQueue(100, 1000, 100, 1<<20)
+		a := newAdmission(newCommitter(100, 1<<20), q)
+		push := func(n int) {
+			ds := waitingFor(1, 11, 4, n)
+			for _, d := range ds {
+				d.queuedAt = time.Now().Add(-2 * maxWait)
+			}
+			q.push(ds)
+		}
+		q.push(waitingFor(1, 11, 4, 1+tc.flying))
+		_, flying := taken(q, 1+tc.flying)
+		push(2)
+		if tc.flying > 0 {
+			q.done(flying[1], lesson{kind: learnedNothing}) // it had to wait for that
+		}
+		q.done(flying[0], tc.learned)
+		if err := a.check(id(1)); err != nil {
+			t.Errorf("%s: %v before anything was late", tc.what, err)
+		}
+		taken(q, 1)
+		if err := a.check(id(1)); errors.Is(err, ErrAccountOverloaded) != tc.late {
+			t.Errorf("%s: %v", tc.what, err)
+		}
+		if err := a.check(id(2)); err != nil {
+			t.Errorf("%s: another account: %v", tc.what, err)
+		}
 	}
 }

@@ -115,7 +115,7 @@ func New(s *store.Store, r *registry.Registry, e *egress.Client, o Options) *Dis
 		progressed: newProgress(),
 		flushFor:   flushDeadline,
 	}
-	d.admission = newAdmission(d.incoming)
+	d.admission = newAdmission(d.incoming, d.queue)
 	d.health = newHealth(d.node.now, s.WriteHealth, d.logTrouble, func() { d.progressed.tick("health") })
 	d.metrics = newMetrics(o.Registerer, d)
 	d.sendCtx, d.stopSends = context.WithCancel(context.Background())

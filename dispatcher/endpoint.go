@@ -24,6 +24,8 @@ const (
 	throttled = time.Second
 	// maxHeld is how long deliveries wait in memory for an endpoint that rests. For longer they are parked.
 	maxHeld = 10 * time.Second
+	// briskFor is how soon an endpoint answers that waits for nothing but its turn.
+	briskFor = time.Second
 	// unknownWindow is how many requests an endpoint gets at first that has retries but no history here.
 	unknownWindow = 4
 	// defaultLimit is the max_in_flight of a webhook that this node does not know.
@@ -46,6 +48,7 @@ type endpoint struct {
 	limit int    // of requests in flight: this node's share of the webhook's max_in_flight
 	pace  pace
 
+	brisk     bool // its last attempt succeeded within briskFor
 	window    int
 	ramp      int       // a window below it grows by one for each success
 	successes int       // since the window was last widened
@@ -60,6 +63,7 @@ type endpoint struct {
 // lesson is what an attempt taught about its endpoint.
 type lesson struct {
 	kind kind
+	took time.Duration
 	rest time.Duration // that the receiver asked for
 	gap  time.Duration // until the delivery's own next try; 0: it has none
 }
@@ -121,6 +125,7 @@ func (e *endpoint) ended(now time.Time, l lesson) {
 	case learnedNothing:
 		return
 	case succeeded:
+		e.brisk = l.took < briskFor
 		e.succeed()
 		return
 	case busy:
@@ -138,6 +143,7 @@ func (e *endpoint) ended(now time.Time, l lesson) {
 			e.remember(now, l.kind == overloaded)
 		}
 	}
+	e.brisk = false
 	if l.rest == 0 && l.kind == busy {
 		l.rest = throttled
 	}

@@ -47,6 +47,7 @@ type accountQueue struct {
 	waiting int
 	flying  int
 	inTurns bool
+	lateAt  time.Time // when a delivery left that had waited too long for a slot
 }
 
 // hookQueue is a webhook with deliveries in memory, or with an endpoint that there is something to be
@@ -58,7 +59,8 @@ type hookQueue struct {
 	waiting  fifo[*delivery]
 	flying   int
 	inTurns  bool
-	hungry   bool // it has retries in Postgres, and had no room for them
+	heldAt   time.Time // when its endpoint last kept something waiting
+	hungry   bool      // it has retries in Postgres, and had no room for them
 }
 
 func newQueue(slots, depth, hookDepth int, maxBytes int64, due *dueHeap) *queue {
@@ -187,6 +189,10 @@ func (q *queue) nextHook(a *accountQueue, now time.Time) *hookQueue {
 func (q *queue) depart(h *hookQueue, now time.Time) *delivery {
 	d := h.waiting.pop()
 	d.endpoint = h.endpoint.state()
+	// Only an endpoint that answers soon tells whether it is slots that are missing.
+	if h.endpoint.brisk && now.Sub(later(d.queuedAt, h.heldAt)) > maxWait {
+		h.account.lateAt = now
+	}
 	h.endpoint.pace.started(now)
 	h.flying++
 	h.account.flying++
@@ -282,6 +288,14 @@ func (q *queue) wanted(h *hookQueue, now time.Time) int {
 		return q.hookDepth
 	}
 	return min(4*e.window, q.hookDepth)
+}
+
+// late reports whether an account's deliveries had to wait too long for slots just now.
+func (q *queue) late(account uuid.UUID) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	a := q.accounts[account]
+	return a != nil && time.Since(a.lateAt) < lateFor
 }
 
 // forget drops what is known of an endpoint that is sent nothing any more.
@@ -421,6 +435,7 @@ func (q *queue) ready(h *hookQueue, now time.Time) {
 		return
 	}
 	if ok, at := h.endpoint.next(now, h.flying); !ok {
+		h.heldAt = now
 		if !at.IsZero() {
 			q.paced.note(h.id, at)
 		}

@@ -206,20 +206,20 @@ func (d *Dispatcher) attempt(dl *delivery, w *registry.Webhook, req *egress.Requ
 			Number: a.Number, Tries: next.Tries, FirstAt: dl.firstAt, DueAt: next.RetryAt,
 		}
 	}
-	return o, learned(out, r.Status, next.RetryAt.Sub(ended))
+	return o, learned(out, r, next.RetryAt.Sub(ended))
 }
 
 // learned is what an attempt says about its endpoint; gap is until the delivery's next.
-func learned(out retry.Outcome, status int, gap time.Duration) lesson {
-	l := lesson{kind: failed, rest: out.RetryAfter, gap: gap}
+func learned(out retry.Outcome, r *egress.Result, gap time.Duration) lesson {
+	l := lesson{kind: failed, took: r.Duration, rest: out.RetryAfter, gap: gap}
 	switch {
 	case !out.Charged:
 		l.kind = learnedNothing
 	case out.Verdict == fanfare.VerdictDelivered:
 		l.kind = succeeded
-	case status == http.StatusTooManyRequests:
+	case r.Status == http.StatusTooManyRequests:
 		l.kind = busy
-	case status >= 500 || out.Error == fanfare.ErrTimeout || out.Error == fanfare.ErrConnect:
+	case r.Status >= 500 || out.Error == fanfare.ErrTimeout || out.Error == fanfare.ErrConnect:
 		l.kind = overloaded
 	}
 	return l
