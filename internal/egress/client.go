@@ -6,6 +6,9 @@
 // addresses may be called is decided where the socket opens, on the address that is dialled, so no
 // spelling of a URL and no answer of a name server gets around it.
 //
+// An attempt runs in its caller's goroutine, and an idle connection is watched by none and holds no buffer:
+// what has happened to it is looked at when it is to be used again.
+//
 // It speaks HTTP/1.1 only: under HTTP/2 one connection carries the requests of many deliveries, and a
 // receiver that resets or stalls it would touch them all.
 package egress

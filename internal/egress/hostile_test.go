@@ -254,7 +254,7 @@ func TestAnUnsolicitedResponseEndsTheConnection(t *testing.T) {
 				t.Fatalf("%s, %s: %+v", name, scheme, res)
 			}
 			<-sent
-			if res := post(c, url, 10*short); res.Status != 200 || res.Error != "" {
+			if res := post(c, url, enough); res.Status != 200 || res.Error != "" {
 				t.Fatalf("%s, %s: %+v", name, scheme, res)
 			}
 			select {

@@ -18,7 +18,7 @@ const (
 	defaultTimeout = 30 * time.Second
 )
 
-// Request is what a receiver is sent. Do changes nothing of it, and keeps nothing once it has returned.
+// Request is what a receiver is sent. Do changes nothing of it, and reads nothing of it once it has returned.
 type Request struct {
 	Method string // POST, PUT or GET
 	URL    string // checked as by [Client.CheckURL], but for the length
