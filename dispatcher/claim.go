@@ -125,9 +125,9 @@ func (d *Dispatcher) claimLoop(ctx context.Context) {
 }
 
 func (d *Dispatcher) rescan(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, engineDeadline)
+	short, cancel := context.WithTimeout(ctx, engineDeadline)
 	defer cancel()
-	due, err := d.store.DueWebhooks(ctx)
+	due, err := d.store.DueWebhooks(short)
 	if err != nil {
 		d.logTrouble(ctx, "retries could not be listed", err)
 		return

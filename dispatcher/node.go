@@ -179,9 +179,9 @@ func (d *Dispatcher) rejoin(ctx context.Context) error {
 }
 
 func (d *Dispatcher) markDead(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, renewEvery)
+	short, cancel := context.WithTimeout(ctx, renewEvery)
 	defer cancel()
-	dead, err := d.store.MarkDead(ctx, d.node.id())
+	dead, err := d.store.MarkDead(short, d.node.id())
 	if err != nil {
 		d.logTrouble(ctx, "dead nodes could not be marked", err)
 		return

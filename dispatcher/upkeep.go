@@ -49,9 +49,9 @@ func (d *Dispatcher) upkeepLoop(ctx context.Context) {
 }
 
 func (d *Dispatcher) countBacklog(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, engineDeadline)
+	short, cancel := context.WithTimeout(ctx, engineDeadline)
 	defer cancel()
-	b, err := d.store.Backlog(ctx)
+	b, err := d.store.Backlog(short)
 	if err != nil {
 		d.logTrouble(ctx, "the backlog could not be counted", err)
 		return
