@@ -239,7 +239,7 @@ func TestATimeoutIsNeverStale(t *testing.T) {
 	})
 	c := devClient(t)
 	post(c, "http://"+r.addr, enough)
-	if res := post(c, "http://"+r.addr, short); res.Error != fanfare.ErrTimeout || res.Stale || requests.Load() != 2 {
+	if res := post(c, "http://"+r.addr, short); res.Error != fanfare.ErrTimeout || res.Stale || requests.Load() != 2 || res.Duration >= enough {
 		t.Errorf("%+v, %d requests", res, requests.Load())
 	}
 }
@@ -271,6 +271,36 @@ func TestTheEndOfTheContextEndsAnAttemptInEachPhase(t *testing.T) {
 	}
 }
 
+// An interruption that comes late would end the next request.
+func TestAConnectionThatIsBeingInterruptedIsNotKept(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	interrupting, release := make(chan struct{}), make(chan struct{})
+	r := listen(t, "127.0.0.1:0", func(c net.Conn) {
+		readRequest(c)
+		cancel()
+		<-interrupting
+		io.WriteString(c, okAnswer)
+		silent(c)
+	})
+	c := devClient(t)
+	req := &Request{Method: "POST", URL: "http://" + r.addr, Body: []byte(`{"a":1}`)}
+	to, _ := c.target(req.URL)
+	cn, err := c.connect(t.Context(), to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cn.interrupt = func() {
+		close(interrupting)
+		<-release
+	}
+	var res Result
+	err = c.exchange(ctx, cn, to, req, &res, &attempt{})
+	close(release)
+	if err != nil || res.Status != 200 || c.idle.count != 0 {
+		t.Errorf("%v, %+v, %d connections are kept", err, res, c.idle.count)
+	}
+}
+
 func TestConnectionsAreKeptOverTLS(t *testing.T) {
 	authority := newPKI(t)
 	config := &tls.Config{Certificates: []tls.Certificate{authority.leaf(t, "hook.test", time.Hour)}}
@@ -288,6 +318,44 @@ func TestConnectionsAreKeptOverTLS(t *testing.T) {
 		}
 		if n := r.accepted.Load(); n != 1 {
 			t.Errorf("TLS %x: %d connections for 20 requests in a row", version, n)
+		}
+	}
+}
+
+// cutting sends half of what is written once it is armed, and closes.
+type cutting struct {
+	net.Conn
+	armed bool
+}
+
+func (c *cutting) Write(p []byte) (int, error) {
+	if c.armed {
+		c.Conn.Write(p[:len(p)/2])
+		c.Close()
+		return 0, net.ErrClosed
+	}
+	return c.Conn.Write(p)
+}
+
+// A body without a length is complete when the connection ends, but not within a record of TLS.
+func TestABodyWithoutLengthIsNotCutWithinARecord(t *testing.T) {
+	authority := newPKI(t)
+	config := &tls.Config{Certificates: []tls.Certificate{authority.leaf(t, "hook.test", time.Hour)}}
+	for cut, want := range map[bool]fanfare.ErrorCode{false: "", true: fanfare.ErrProtocol} {
+		r := listen(t, "127.0.0.1:0", func(c net.Conn) {
+			half := &cutting{Conn: c}
+			overTLS(config, func(c net.Conn) {
+				readRequest(c)
+				io.WriteString(c, "HTTP/1.1 200 OK\r\n\r\nabc")
+				half.armed = cut
+				io.WriteString(c, "def")
+			})(half)
+		})
+		ns := newNameServer(t)
+		ns.set("hook.test", "127.0.0.1")
+		c := newClient(t, Options{AllowLoopback: true, RootCAs: authority.pool, DialNameServer: ns.dial})
+		if res := post(c, "https://hook.test:"+port(r), enough); res.Error != want || res.Status != 200 || !strings.HasPrefix(string(res.Body), "abc") {
+			t.Errorf("%+v, want %q", res, want)
 		}
 	}
 }

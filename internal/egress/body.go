@@ -24,7 +24,7 @@ func (r *reader) readBody() error {
 		err = r.readData(r.head.length)
 	default:
 		r.head.closes = true
-		if err = r.readData(math.MaxInt64); err == io.EOF { // bare: TLS has said so, too
+		if err = r.readData(math.MaxInt64); err == io.EOF { // bare: not within a record of TLS
 			return nil
 		}
 	}

@@ -40,7 +40,7 @@ func newConn(tcp net.Conn, origin string) (*conn, error) {
 }
 
 // close sends no TLS alert before it closes: crypto/tls gives a receiver that does not read five seconds to
-// take one. No HTTP/1.1 response that was read to its end depends on it.
+// take one. Nothing that we send depends on it: a request ends by its length.
 func (c *conn) close() { c.wire.Close() }
 
 // quiet reports whether an idle connection may carry a request: the receiver has neither closed it nor
