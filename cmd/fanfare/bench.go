@@ -1,8 +1,10 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"time"
 
@@ -32,15 +34,24 @@ counts from when an event was due.`,
 	f.StringVar(&dir, "data", "", "directory of the 'fanfare dev' to measure")
 	f.StringVar(&config.Target.URL, "url", "", "URL of the node to measure; it must reach this machine's loopback")
 	f.StringVar(&config.Target.Key, "key", "", "API key for --url")
+	f.StringVar(&config.Target.PlatformKey, "platform-key", "", "platform key for --url, if --accounts is given")
+	f.StringVar(&config.Target.AdminURL, "admin-url", "", "URL of the admin listener of --url, for the count of SQL statements")
 	f.StringVar(&config.Target.Account, "account", "me", "account that publishes and receives")
 	f.StringVar(&config.EventType, "type", "invoice.paid", "event type, one that the node knows")
 	f.Float64Var(&config.Rate, "rate", 100, "events a second")
 	f.IntVar(&config.Publishers, "publishers", 0, "publish in a closed loop, this many at once")
-	f.IntVar(&config.Webhooks, "webhooks", 1, "webhooks that get every event")
+	f.IntVar(&config.Batch, "batch", 0, "publish in batches of so many events; 0: one by one")
+	f.IntVar(&config.Webhooks, "webhooks", 1, "webhooks that get each event")
+	f.IntVar(&config.Accounts, "accounts", 0, "make so many accounts and spread events over them; 0: everything in --account")
+	f.IntVar(&config.WebhooksTotal, "webhooks-total", 0, "webhooks in all --accounts together; each event goes to --webhooks of them, each in turn")
+	f.IntVar(&config.Hanging, "hanging", 0, "additional webhooks whose receivers hold each request")
+	f.DurationVar(&config.Hang, "hang", 30*time.Second, "for how long they hold it")
+	f.IntVar(&config.Failing, "failing", 0, "additional webhooks whose receivers fail")
+	f.StringVar(&config.FailWith, "fail-with", benchmark.Fail500, "how they fail: 500 or refuse (the connection)")
 	f.IntVar(&config.Size, "size", 512, "bytes of an event's data")
 	f.DurationVar(&config.Warmup, "warmup", 2*time.Second, "load before the figures begin")
 	f.DurationVar(&config.Duration, "duration", 20*time.Second, "load that is measured")
-	f.DurationVar(&config.Raw, "raw", 3*time.Second, "time for the machine's raw HTTP rate; 0: not measured")
+	f.DurationVar(&config.Raw, "raw", 3*time.Second, "time for the machine's raw HTTP rate, before the load and again after it; 0: not measured")
 	f.BoolVar(&asJSON, "json", false, "print the report as JSON")
 	c.MarkFlagsMutuallyExclusive("rate", "publishers")
 	c.MarkFlagsMutuallyExclusive("data", "url")
@@ -52,36 +63,34 @@ counts from when an event was due.`,
 		if err := config.Check(); err != nil {
 			return err
 		}
-		if dir != "" {
-			account := config.Target.Account
+		account := config.Target.Account
+		switch {
+		case dir != "":
 			if config.Target, err = benchmark.FindNode(dir); err != nil {
 				return err
 			}
-			config.Target.Account = account
+		case config.Target.URL == "":
+			var node *benchmark.Node
+			if node, err = privateNode(c.Context(), c.ErrOrStderr()); err != nil {
+				return err
+			}
+			defer func() { err = errors.Join(err, node.Stop()) }()
+			config.Target, config.Keep = node.Target, true
 		}
-		if config.Target.URL == "" {
-			return benchPrivateNode(c, config, asJSON)
-		}
+		config.Target.Account = account
 		return runBench(c, config, asJSON)
 	}
 	return c
 }
 
-// benchPrivateNode measures a node that is there only for that.
-func benchPrivateNode(c *cobra.Command, config benchmark.Config, asJSON bool) error {
+// privateNode starts a node that is there only to be measured.
+func privateNode(ctx context.Context, log io.Writer) (*benchmark.Node, error) {
 	binary, err := os.Executable()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	fmt.Fprintln(c.ErrOrStderr(), "Starting a node …")
-	node, err := benchmark.StartNode(c.Context(), binary)
-	if err != nil {
-		return err
-	}
-	account := config.Target.Account
-	config.Target = node.Target
-	config.Target.Account = account
-	return errors.Join(runBench(c, config, asJSON), node.Stop())
+	fmt.Fprintln(log, "Starting a node …")
+	return benchmark.StartNode(ctx, binary)
 }
 
 func runBench(c *cobra.Command, config benchmark.Config, asJSON bool) error {

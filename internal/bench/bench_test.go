@@ -76,12 +76,18 @@ func config(target bench.Target) bench.Config {
 
 // webhooks is how many webhooks the account has.
 func webhooks(t *testing.T, target bench.Target) int {
+	target.PlatformKey = target.Key
+	return countOf(t, target, "/v1/accounts/me/webhooks")
+}
+
+// countOf is how many things a list of the API holds.
+func countOf(t *testing.T, target bench.Target, path string) int {
 	t.Helper()
-	r, err := http.NewRequest(http.MethodGet, target.URL+"/v1/accounts/me/webhooks", nil)
+	r, err := http.NewRequest(http.MethodGet, target.URL+path, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.Header.Set("Authorization", "Bearer "+target.Key)
+	r.Header.Set("Authorization", "Bearer "+target.PlatformKey)
 	answer, err := http.DefaultClient.Do(r)
 	if err != nil {
 		t.Fatal(err)
@@ -107,8 +113,11 @@ func TestARunAgainstARealNode(t *testing.T) {
 		if r.Ended != bench.Complete || r.Checks != want || r.Err() != nil || len(r.PublishErrors) != 0 {
 			t.Errorf("ended %s, %+v, %v, want %+v", r.Ended, r.Checks, r.PublishErrors, want)
 		}
-		if r.Events != 100 || r.Deliveries != 200 || r.RawPerSecond <= 0 || r.Latency.Max <= 0 {
+		if r.Events != 100 || r.Deliveries != 200 || r.Latency.Max <= 0 || r.Reached != 2 {
 			t.Errorf("got %+v", r)
+		}
+		if r.RawBefore <= 0 || r.RawAfter <= 0 || r.RawPerSecond != (r.RawBefore+r.RawAfter)/2 {
+			t.Errorf("raw: %v, %v before, %v after", r.RawPerSecond, r.RawBefore, r.RawAfter)
 		}
 		if runtime.GOOS == "linux" && (r.Process == nil || r.Process.PostgresCPU == nil || r.Process.PeakRSS < 1<<20) {
 			t.Errorf("processes: %+v", r.Process)
@@ -129,6 +138,57 @@ func TestARunAgainstARealNode(t *testing.T) {
 		want := bench.Checks{Acknowledged: n, Arrived: 2 * n}
 		if n < 4 || r.Ended != bench.Complete || r.Checks != want {
 			t.Errorf("ended %s, %+v, want %+v", r.Ended, r.Checks, want)
+		}
+	})
+
+	t.Run("batches, among endpoints that hang and fail", func(t *testing.T) {
+		c := config(target)
+		c.Rate, c.Publishers, c.Batch, c.Warmup, c.Duration = 0, 2, 10, 100*time.Millisecond, 500*time.Millisecond
+		c.Hanging, c.Hang, c.Failing, c.FailWith = 1, time.Hour, 1, bench.Fail500
+		r, err := bench.Run(t.Context(), c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := r.Checks.Acknowledged
+		want := bench.Checks{Acknowledged: n, Arrived: 2 * n}
+		if n < 20 || n%10 != 0 || r.Ended != bench.Complete || r.Checks != want {
+			t.Errorf("ended %s, %+v, want %+v", r.Ended, r.Checks, want)
+		}
+		if r.Bad == nil || r.Bad.Held == 0 || r.Bad.Failed == 0 || r.Bad.Released != 0 {
+			t.Errorf("bad endpoints: %+v", r.Bad)
+		}
+		if r.SQLPerDelivery == nil || *r.SQLPerDelivery <= 0 || r.LoaderCPU == nil {
+			t.Errorf("costs: %v SQL statements, %v loader", r.SQLPerDelivery, r.LoaderCPU)
+		}
+		if n := webhooks(t, target); n != 0 {
+			t.Errorf("%d webhooks are left", n)
+		}
+	})
+
+	t.Run("webhooks of many accounts, each in turn", func(t *testing.T) {
+		c := config(target)
+		c.Accounts, c.WebhooksTotal, c.Hanging, c.Hang, c.Batch, c.Raw = 3, 12, 2, time.Hour, 5, 0
+		r, err := bench.Run(t.Context(), c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := bench.Checks{Acknowledged: 150, Arrived: 300}
+		if r.Ended != bench.Complete || r.Checks != want || r.Reached != 12 || r.Bad.Held == 0 {
+			t.Errorf("ended %s, %+v, %+v, %d reached", r.Ended, r.Checks, r.Bad, r.Reached)
+		}
+		if n := countOf(t, target, "/v1/accounts"); n != 1 {
+			t.Errorf("%d accounts are left", n)
+		}
+		if n := countOf(t, target, "/v1/event-types"); n != 4 {
+			t.Errorf("%d event types are left", n)
+		}
+	})
+
+	t.Run("accounts of its own without a platform key", func(t *testing.T) {
+		c := config(target)
+		c.Accounts, c.WebhooksTotal, c.Target.PlatformKey = 3, 12, ""
+		if r, err := bench.Run(t.Context(), c); r != nil || err == nil || !strings.Contains(err.Error(), "platform key") {
+			t.Errorf("got %+v, %v", r, err)
 		}
 	})
 
@@ -183,6 +243,19 @@ func TestAConfigThatHasNoBound(t *testing.T) {
 		"a rate below zero":     func(c *bench.Config) { c.Rate = -1 },
 		"a warmup below zero":   func(c *bench.Config) { c.Warmup = -1 },
 		"a rate without bounds": func(c *bench.Config) { c.Rate = 1e12 },
+		"a batch below zero":    func(c *bench.Config) { c.Batch = -1 },
+		"a batch of too many":   func(c *bench.Config) { c.Batch = 1001 },
+		"a batch too large":     func(c *bench.Config) { c.Batch, c.Size = 100, 100_000 },
+		"no time to hang":       func(c *bench.Config) { c.Hanging = 1 },
+		"no way to fail":        func(c *bench.Config) { c.Failing = 1 },
+		"too many that fail":    func(c *bench.Config) { c.Failing, c.FailWith = 1001, bench.Fail500 },
+		"accounts below zero":   func(c *bench.Config) { c.Accounts = -1 },
+		"accounts without":      func(c *bench.Config) { c.Accounts = 1 },
+		"webhooks for nobody":   func(c *bench.Config) { c.WebhooksTotal = 10 },
+		"an uneven account":     func(c *bench.Config) { c.Accounts, c.WebhooksTotal = 3, 10 },
+		"an uneven group":       func(c *bench.Config) { c.Accounts, c.WebhooksTotal = 2, 6 },
+		"an account too large":  func(c *bench.Config) { c.Accounts, c.WebhooksTotal = 1, 10_002 },
+		"a million webhooks":    func(c *bench.Config) { c.Accounts, c.WebhooksTotal = 1000, 1_000_000 },
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := good

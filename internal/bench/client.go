@@ -2,7 +2,6 @@ package bench
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -12,28 +11,18 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
-
-	"github.com/fanfare-webhooks/fanfare/signature"
+	"sync"
 )
 
 // client speaks to the node's REST API before and after a load.
 type client struct {
-	http      *http.Client
-	base      string // of the account
-	auth      string
-	eventType string // of everything
+	http *http.Client
+	base string
+	auth string
 }
 
-func newClient(t Target, eventType string) *client {
-	return &client{
-		http: newHTTP(maxInFlight),
-		base: strings.TrimSuffix(t.URL, "/") + t.accountPath(),
-		auth: "Bearer " + t.Key, eventType: eventType,
-	}
-}
-
-func (t *Target) accountPath() string {
-	return "/v1/accounts/" + url.PathEscape(cmp.Or(t.Account, "me"))
+func newClient(t Target) *client {
+	return &client{http: newHTTP(workers), base: strings.TrimSuffix(t.URL, "/"), auth: "Bearer " + t.Key}
 }
 
 // newHTTP keeps n connections open. It uses no proxy, and leaves bodies alone.
@@ -45,56 +34,73 @@ func newHTTP(n int) *http.Client {
 
 func (c *client) close() { c.http.CloseIdleConnections() }
 
-// createWebhooks makes a webhook for each receiver and hands it the secret. It returns the ids of those
-// that it made, also with an error.
-func (c *client) createWebhooks(ctx context.Context, in *receivers) (ids []string, err error) {
-	for i, url := range in.urls {
-		body, err := json.Marshal(map[string]any{
-			"name": fmt.Sprintf("fanfare bench %d", i), "url": url, "event_types": []string{c.eventType},
-		})
-		if err != nil {
-			return ids, err
-		}
-		var hook struct {
-			ID      string `json:"id"`
-			Account string `json:"account_id"`
-			Secret  string `json:"secret"`
-		}
-		status, answer, err := c.call(ctx, http.MethodPost, "/webhooks", body)
-		if err != nil {
-			return ids, fmt.Errorf("create a webhook: %w", err)
-		}
-		if status != http.StatusCreated {
-			return ids, fmt.Errorf("create a webhook: %s", problem(status, answer))
-		}
-		if err := json.Unmarshal(answer, &hook); err != nil {
-			return ids, fmt.Errorf("create a webhook: %w", err)
-		}
-		ids = append(ids, hook.ID)
-		secret, err := signature.ParseSecret(hook.Secret)
-		if err != nil {
-			return ids, fmt.Errorf("create a webhook: %w", err)
-		}
-		in.secrets[i].Store(&secret)
-		in.account.Store(&hook.Account)
-	}
-	return ids, nil
+// webhook is what the API says of a webhook that it made.
+type webhook struct {
+	ID      string `json:"id"`
+	Account string `json:"account_id"`
+	Secret  string `json:"secret"`
 }
 
-// deleteWebhooks takes back what createWebhooks made, as far as the node lets it.
-func (c *client) deleteWebhooks(ctx context.Context, ids []string) error {
+func (c *client) createWebhook(ctx context.Context, account, name, url string, types []string) (w webhook, err error) {
+	err = c.do(ctx, http.MethodPost, account+"/webhooks", map[string]any{"name": name, "url": url, "event_types": types}, &w)
+	return w, err
+}
+
+func (c *client) createAccount(ctx context.Context, name string) (path string, err error) {
+	var a struct {
+		ID string `json:"id"`
+	}
+	err = c.do(ctx, http.MethodPost, "/v1/accounts", map[string]any{"name": name}, &a)
+	return accountPath(a.ID), err
+}
+
+func (c *client) putEventType(ctx context.Context, name string) (path string, err error) {
+	path = "/v1/event-types/" + name
+	return path, c.do(ctx, http.MethodPut, path, map[string]any{"group": "fanfare bench"}, nil)
+}
+
+func accountPath(account string) string { return "/v1/accounts/" + url.PathEscape(account) }
+
+// do makes one call, and decodes the answer into to, if that is not nil.
+func (c *client) do(ctx context.Context, method, path string, body, to any) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	for _, id := range ids {
-		status, answer, err := c.call(ctx, http.MethodDelete, "/webhooks/"+url.PathEscape(id), nil)
-		if err == nil && status != http.StatusNoContent {
-			err = errors.New(problem(status, answer))
-		}
-		if err != nil {
-			return fmt.Errorf("delete webhook %s: %w", id, err)
+	var text []byte
+	if body != nil {
+		var err error
+		if text, err = json.Marshal(body); err != nil {
+			return err
 		}
 	}
+	status, answer, err := c.call(ctx, method, path, text)
+	if err == nil && status/100 != 2 {
+		err = errors.New(problem(status, answer))
+	}
+	if err == nil && to != nil {
+		err = json.Unmarshal(answer, to)
+	}
+	if err != nil {
+		return fmt.Errorf("%s %s: %w", method, path, err)
+	}
 	return nil
+}
+
+func (c *client) call(ctx context.Context, method, path string, body []byte) (status int, answer []byte, err error) {
+	r, err := http.NewRequestWithContext(ctx, method, c.base+path, bytes.NewReader(body))
+	if err != nil {
+		return 0, nil, err
+	}
+	r.Header.Set("Authorization", c.auth)
+	if body != nil {
+		r.Header.Set("Content-Type", "application/json")
+	}
+	response, err := c.http.Do(r)
+	if err != nil {
+		return 0, nil, err
+	}
+	defer response.Body.Close()
+	answer, err = io.ReadAll(io.LimitReader(response.Body, maxAnswer))
+	return response.StatusCode, answer, err
 }
 
 // problem is one line of an answer that was not the one hoped for.
@@ -114,21 +120,25 @@ func problem(status int, answer []byte) string {
 	return text
 }
 
-// call makes one request below the account.
-func (c *client) call(ctx context.Context, method, path string, body []byte) (status int, answer []byte, err error) {
-	r, err := http.NewRequestWithContext(ctx, method, c.base+path, bytes.NewReader(body))
-	if err != nil {
-		return 0, nil, err
+// workers is how many calls of a site's making are under way at once.
+const workers = 16
+
+// each calls f for 0 to n-1, workers at once, in no order, and returns the first error. After one it
+// begins no more.
+func each(ctx context.Context, n int, f func(ctx context.Context, i int) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var under sync.WaitGroup
+	slots := make(chan struct{}, workers)
+	for i := 0; i < n && ctx.Err() == nil; i++ {
+		slots <- struct{}{}
+		under.Go(func() {
+			if err := f(ctx, i); err != nil {
+				cancel(err)
+			}
+			<-slots
+		})
 	}
-	r.Header.Set("Authorization", c.auth)
-	if body != nil {
-		r.Header.Set("Content-Type", "application/json")
-	}
-	response, err := c.http.Do(r)
-	if err != nil {
-		return 0, nil, err
-	}
-	defer response.Body.Close()
-	answer, err = io.ReadAll(io.LimitReader(response.Body, 1<<20))
-	return response.StatusCode, answer, err
+	under.Wait()
+	return context.Cause(ctx)
 }

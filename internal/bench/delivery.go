@@ -22,38 +22,39 @@ type delivery struct {
 func newDelivery(r io.Reader) *delivery { return &delivery{wire: newWire(r)} }
 
 // check holds a delivery against what was published and who signs it.
-func (in *receivers) check(d *delivery, path, body []byte, at time.Time) {
+func (in *receivers) check(l *ledger, d *delivery, path, body []byte, at time.Time) {
 	webhook, err := strconv.Atoi(string(bytes.TrimPrefix(path, []byte("/"))))
 	if err != nil || webhook < 0 || webhook >= len(in.secrets) {
-		in.ledger.surprise(fmt.Sprintf("%s: no webhook has this address", path))
+		l.surprise(fmt.Sprintf("%s: no webhook has this address", path))
 		return
 	}
 	id := d.field(signature.HeaderID)
-	data, err := in.unwrap(id, body)
+	account, group, _ := l.of(webhook)
+	data, err := unwrap(body, id, l.types[group], in.accounts[account].Load())
 	if err != nil {
-		in.ledger.surprise(fmt.Sprintf("webhook %d, event %s: %v", webhook, id, err))
+		l.surprise(fmt.Sprintf("webhook %d, event %s: %v", webhook, id, err))
 		return
 	}
 	err = in.verify(d, webhook, id, body, at)
-	in.ledger.arrive(webhook, id, data, at, err)
+	l.arrive(webhook, id, data, at, err)
 }
 
 // unwrap is the data of an envelope whose other members are as they must be. Almost always the envelope
-// is byte for byte the one that is expected; whether another one means the same is what a parser is for.
-func (in *receivers) unwrap(id, body []byte) (data []byte, err error) {
-	account := in.account.Load()
+// is byte for byte the one that is expected; whether another one means the same is what a parser is for. The
+// data itself is the ledger's to judge.
+func unwrap(body, id []byte, typ string, account *string) (data []byte, err error) {
 	if account == nil {
 		return nil, errEarly
 	}
 	rest := body
 	if skip(&rest, `{"id":"`) && skip(&rest, string(id)) &&
-		skip(&rest, `","type":"`) && skip(&rest, in.typ) &&
+		skip(&rest, `","type":"`) && skip(&rest, typ) &&
 		skip(&rest, `","timestamp":"`) && skipTime(&rest) &&
 		skip(&rest, `","account_id":"`) && skip(&rest, *account) &&
 		skip(&rest, `","data":`) && bytes.HasSuffix(rest, []byte("}")) {
 		return rest[:len(rest)-1], nil
 	}
-	return unwrapAny(body, string(id), in.typ, *account)
+	return unwrapAny(body, string(id), typ, *account)
 }
 
 var errEarly = errors.New("it came before its webhook was made")

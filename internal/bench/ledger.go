@@ -18,11 +18,12 @@ import (
 // pointers and are made in one piece, so that the garbage collector does not walk through them while
 // it is being measured.
 type ledger struct {
+	layout
 	origin   time.Time     // all times are counted from here
 	start    time.Duration // of the load
 	events   []event
-	webhooks int
-	arrivals []atomic.Int64 // seq*webhooks+webhook: when it came first, in ns; 0: it did not
+	sent     int            // of events: the others were never sent
+	arrivals []atomic.Int64 // seq*fanOut+place: when it came first, in ns; 0: it did not
 
 	seed           maphash.Seed
 	prefix, suffix []byte // of an event's data, around its number
@@ -56,11 +57,11 @@ const (
 	maxSize = 256 << 10
 )
 
-func newLedger(events, webhooks, size int) *ledger {
+func newLedger(events int, w layout, size int) *ledger {
 	var run [8]byte
 	rand.Read(run[:]) // never fails
 	return &ledger{
-		origin: time.Now(), events: make([]event, events), webhooks: webhooks, arrivals: make([]atomic.Int64, events*webhooks),
+		layout: w, origin: time.Now(), events: make([]event, events), sent: events, arrivals: make([]atomic.Int64, events*w.fanOut),
 		seed: maphash.MakeSeed(), faults: make(map[string]int),
 		prefix: fmt.Appendf(nil, `{"run":"%s","event":"`, hex.EncodeToString(run[:])),
 		suffix: fmt.Appendf(nil, `","fill":"%s"}`, strings.Repeat("x", size-minSize)),
@@ -141,12 +142,17 @@ func (l *ledger) arrive(webhook int, id, data []byte, at time.Time, signature er
 		l.note(fmt.Sprintf("webhook %d, event %s: %v", webhook, id, signature))
 	}
 	seq, ok := l.seqOf(data)
-	switch {
-	case !ok || webhook >= l.webhooks:
+	if !ok {
 		l.surprise(fmt.Sprintf("webhook %d, event %s: its data was not published in this run", webhook, id))
+		return
+	}
+	place, ok := l.wants(webhook, seq)
+	switch {
+	case !ok:
+		l.surprise(fmt.Sprintf("webhook %d, event %s: it is for others", webhook, id))
 	case !l.sameID(seq, id):
 		l.surprise(fmt.Sprintf("webhook %d, event %s: this is the data of an event with another id", webhook, id))
-	case l.arrivals[seq*l.webhooks+webhook].CompareAndSwap(0, int64(at.Sub(l.origin))):
+	case l.arrivals[seq*l.fanOut+place].CompareAndSwap(0, int64(at.Sub(l.origin))):
 		l.arrived.Add(1)
 	default:
 		l.duplicated.Add(1)
@@ -186,14 +192,18 @@ func (l *ledger) drain(ctx context.Context) Ended {
 func (l *ledger) complete() bool {
 	// Deliveries of events whose publisher got no answer count in arrived as well: a sum that is large
 	// enough proves nothing yet.
-	return l.arrived.Load() >= l.acknowledged.Load()*int64(l.webhooks) && l.missing() == 0
+	return l.outstanding() <= 0 && l.missing() == 0
 }
 
+// outstanding is how many deliveries of acknowledged events have not arrived, less those that arrived of
+// events whose publisher got no answer.
+func (l *ledger) outstanding() int64 { return l.acknowledged.Load()*int64(l.fanOut) - l.arrived.Load() }
+
 func (l *ledger) missing() (n int) {
-	for seq := range l.events {
+	for seq := range l.sent {
 		if l.events[seq].acknowledged {
-			for w := range l.webhooks {
-				if l.arrival(seq, w) == 0 {
+			for place := range l.fanOut {
+				if l.arrival(seq, place) == 0 {
 					n++
 				}
 			}
@@ -202,7 +212,19 @@ func (l *ledger) missing() (n int) {
 	return n
 }
 
-// arrival is when the event came to webhook first; 0: it did not.
-func (l *ledger) arrival(seq, webhook int) time.Duration {
-	return time.Duration(l.arrivals[seq*l.webhooks+webhook].Load())
+// arrival is when the event first came to the webhook at that place of its group; 0: it did not.
+func (l *ledger) arrival(seq, place int) time.Duration {
+	return time.Duration(l.arrivals[seq*l.fanOut+place].Load())
+}
+
+// reached is how many webhooks were due an event.
+func (l *ledger) reached() int {
+	groups := make(map[[2]int]bool)
+	for seq := range l.sent {
+		if l.events[seq].acknowledged {
+			account, group := l.to(seq)
+			groups[[2]int{account, group}] = true
+		}
+	}
+	return len(groups) * l.fanOut
 }

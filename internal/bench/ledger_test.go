@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -28,16 +27,25 @@ const (
 	deskAccount = "01900000-0000-7000-8000-00000000de30"
 )
 
-func newDesk() *desk {
-	d := &desk{ledger: newLedger(2, 2, 100), secret: signature.GenerateSecret()}
-	d.in = newReceivers(d.ledger, 2, deskType)
+func newDesk() *desk { return newDeskOf(Config{Webhooks: 2, EventType: deskType}, 2) }
+
+// newDeskOf is a desk of n events for the webhooks of c.
+func newDeskOf(c Config, n int) *desk {
+	p := c.plan()
+	d := &desk{ledger: newLedger(n, p.layouts[0], 100), secret: signature.GenerateSecret(), in: newReceivers(&p)}
+	d.in.ledger.Store(d.ledger)
 	account := deskAccount
-	d.in.account.Store(&account)
+	for i := range d.in.accounts {
+		d.in.accounts[i].Store(&account)
+	}
 	for i := range d.in.secrets {
 		d.in.secrets[i].Store(&d.secret)
 	}
 	return d
 }
+
+// one is the layout of one webhook.
+var one = newLayout(&Config{Webhooks: 1, EventType: deskType})
 
 func (l *ledger) data(seq int) string { return string(l.appendData(nil, seq)) }
 
@@ -73,21 +81,28 @@ func (d *desk) send(r *http.Request) {
 	}
 }
 
-// raw is the status of the answer to a text; 0: there was none.
+// raw is the status of the answer to what a connection brings; 0: there was none.
 func (d *desk) raw(text string) (status int) {
-	here, there := net.Pipe()
-	var served sync.WaitGroup
-	served.Go(func() { d.in.serve(there) })
-	defer served.Wait()
-	defer here.Close()
-	served.Go(func() { _, _ = io.WriteString(here, text) }) // the receiver may have had enough before the end
-	answer, err := http.ReadResponse(bufio.NewReader(here), nil)
+	c := &textConn{Reader: strings.NewReader(text)}
+	d.in.serve(c)
+	answer, err := http.ReadResponse(bufio.NewReader(&c.written), nil)
 	if err != nil {
 		return 0
 	}
 	answer.Body.Close()
 	return answer.StatusCode
 }
+
+// textConn is a connection that brings a text, and ends.
+type textConn struct {
+	net.Conn
+	io.Reader
+	written bytes.Buffer
+}
+
+func (c *textConn) Read(b []byte) (int, error)  { return c.Reader.Read(b) }
+func (c *textConn) Write(b []byte) (int, error) { return c.written.Write(b) }
+func (c *textConn) Close() error                { return nil }
 
 func TestTheLedgerSeesEveryFault(t *testing.T) {
 	// Both events are acknowledged, as a and b, and arrive at both webhooks as they should; then what a
@@ -107,7 +122,7 @@ func TestTheLedgerSeesEveryFault(t *testing.T) {
 		"another's data":    {func(d *desk) { d.deliver("1", "b", d.data(0), d.secret) }, true, Checks{Lost: 1, Unexpected: 1}},
 		"changed data":      {func(d *desk) { d.deliver("1", "b", d.data(1)[:50]+" "+d.data(1)[50:], d.secret) }, true, Checks{Lost: 1, Unexpected: 1}},
 		"an unknown number": {func(d *desk) { d.deliver("0", "c", d.data(2), d.secret) }, false, Checks{Unexpected: 1}},
-		"another run's":     {func(d *desk) { d.deliver("0", "c", newLedger(1, 1, 100).data(0), d.secret) }, false, Checks{Unexpected: 1}},
+		"another run's":     {func(d *desk) { d.deliver("0", "c", newLedger(1, one, 100).data(0), d.secret) }, false, Checks{Unexpected: 1}},
 		"an unknown webhook": {
 			func(d *desk) { d.deliver("2", "b", d.data(1), d.secret) }, false, Checks{Unexpected: 1},
 		},
@@ -189,7 +204,7 @@ func TestWhatIsMissingAtAnInterruptIsNotLost(t *testing.T) {
 // second event could only be sent at 1.5 s: its latency begins at 1 s.
 func TestLatencyCountsFromWhenTheEventWasDue(t *testing.T) {
 	const ms = time.Millisecond
-	l := newLedger(2, 1, 100)
+	l := newLedger(2, one, 100)
 	l.events[0] = event{due: 0, sent: 0, answered: 1500 * ms, acknowledged: true}
 	l.events[1] = event{due: 1000 * ms, sent: 1500 * ms, answered: 1510 * ms, acknowledged: true}
 	l.arrivals[0].Store(int64(1500 * ms))
@@ -223,7 +238,7 @@ func TestQuantilesAreByNearestRank(t *testing.T) {
 
 func TestDataHasItsSizeAndItsNumber(t *testing.T) {
 	for _, size := range []int{minSize, 512, maxSize} {
-		l := newLedger(1000, 1, size)
+		l := newLedger(1000, one, size)
 		for _, seq := range []int{0, 1, 999} {
 			data := l.data(seq)
 			if got, ok := l.seqOf([]byte(data)); len(data) != size || !ok || got != seq {
@@ -234,7 +249,7 @@ func TestDataHasItsSizeAndItsNumber(t *testing.T) {
 }
 
 func TestSeqOfReadsNoOtherData(t *testing.T) {
-	l := newLedger(2, 1, 100)
+	l := newLedger(2, one, 100)
 	const number = "0000000001"
 	prefix, suffix := string(l.prefix), string(l.suffix)
 	for _, data := range []string{

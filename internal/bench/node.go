@@ -20,9 +20,11 @@ import (
 
 // credentials is what `fanfare dev` leaves in its directory for others.
 type credentials struct {
-	URL        string `json:"url"`
-	AccountKey string `json:"account_key"`
-	PID        int    `json:"pid"`
+	URL         string `json:"url"`
+	AdminURL    string `json:"admin_url"`
+	PlatformKey string `json:"platform_key"`
+	AccountKey  string `json:"account_key"`
+	PID         int    `json:"pid"`
 }
 
 // FindNode reads where the node of `fanfare dev --data dir` is.
@@ -35,7 +37,7 @@ func FindNode(dir string) (Target, error) {
 	if err != nil {
 		return Target{}, fmt.Errorf("no 'fanfare dev' has run on %s: %w", dir, err)
 	}
-	return Target{URL: c.URL, Key: c.AccountKey, PID: c.PID}, nil
+	return Target{URL: c.URL, AdminURL: c.AdminURL, PlatformKey: c.PlatformKey, Key: c.AccountKey, PID: c.PID}, nil
 }
 
 // Node is a private node with a Postgres of its own, which ends with this process.

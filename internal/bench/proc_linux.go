@@ -82,7 +82,7 @@ func parseStat(text []byte) (pid int, s stat, ok bool) {
 	return pid, s, true
 }
 
-// readPeak is the most memory that pid ever had resident.
+// readPeak is the most memory that pid had resident since it started, or since resetPeak.
 func readPeak(pid int) (int64, bool) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
@@ -95,4 +95,10 @@ func readPeak(pid int) (int64, bool) {
 		}
 	}
 	return 0, false
+}
+
+// resetPeak has the peak of pid's memory begin anew, and reports whether Linux lets it.
+func resetPeak(pid int) bool {
+	const onlyThePeak = "5" // see proc(5), clear_refs
+	return pid != 0 && os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", pid), []byte(onlyThePeak), 0) == nil
 }

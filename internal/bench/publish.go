@@ -26,7 +26,7 @@ const maxIdle = 5 * time.Second
 // client, which takes several times the CPU of the machine that is being measured.
 type publisher struct {
 	url     *url.URL
-	events  string        // the path of a publish call
+	base    string        // of the paths of calls
 	timeout time.Duration // of a call
 	auth    string
 
@@ -54,8 +54,8 @@ func newPublisher(t Target) (*publisher, error) {
 		return nil, fmt.Errorf("%q is no http or https URL", t.URL)
 	}
 	return &publisher{
-		url: u, events: strings.TrimSuffix(u.EscapedPath(), "/") + t.accountPath() + "/events",
-		timeout: callTimeout, auth: "Bearer " + t.Key, all: make(map[*link]bool),
+		url: u, base: strings.TrimSuffix(u.EscapedPath(), "/"), timeout: callTimeout, auth: "Bearer " + t.Key,
+		all: make(map[*link]bool),
 	}, nil
 }
 
@@ -166,6 +166,7 @@ func (p *publisher) post(path string, n int, body func([]byte) []byte, took func
 // call makes one request of l.body. The answer is valid until the next call.
 func (l *link) call(p *publisher, path string) (status int, answer []byte, err error) {
 	l.out = append(l.out[:0], "POST "...)
+	l.out = append(l.out, p.base...)
 	l.out = append(l.out, path...)
 	l.out = append(l.out, " HTTP/1.1\r\nHost: "...)
 	l.out = append(l.out, p.url.Host...)

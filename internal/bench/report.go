@@ -4,10 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"maps"
 	"math"
 	"slices"
-	"text/tabwriter"
 	"time"
 
 	"github.com/fanfare-webhooks/fanfare/internal/version"
@@ -22,7 +20,8 @@ type Report struct {
 	Config  Summary      `json:"config"`
 	Ended   Ended        `json:"ended"`
 
-	Events              int     `json:"events"` // acknowledged
+	Events              int     `json:"events"`           // acknowledged
+	Reached             int     `json:"webhooks_reached"` // that were due an event, with the warmup's
 	EventsPerSecond     float64 `json:"events_per_second"`
 	Deliveries          int     `json:"deliveries"`
 	DeliveriesPerSecond float64 `json:"deliveries_per_second"` // until the last one arrived
@@ -36,10 +35,36 @@ type Report struct {
 
 	FirstFaults []string `json:"first_faults,omitempty"` // what was wrong with the first deliveries that were not right
 
-	Process      *Process `json:"process,omitempty"`                    // on Linux, if the node runs on this machine
-	LoaderCPU    *float64 `json:"loader_cpu_seconds_per_10k,omitempty"` // of this program, per 10,000 deliveries
-	RawPerSecond float64  `json:"raw_per_second,omitempty"`             // plain POSTs on this machine, right after
-	RawRatio     float64  `json:"raw_ratio,omitempty"`                  // DeliveriesPerSecond ÷ RawPerSecond
+	Backlog Backlog `json:"backlog"`
+	Bad     *Bad    `json:"bad_endpoints,omitempty"`
+
+	Process        *Process `json:"process,omitempty"`                     // on Linux, if the node runs on this machine
+	SQLPerDelivery *float64 `json:"sql_statements_per_delivery,omitempty"` // if the node counts them
+	LoaderCPU      *float64 `json:"loader_cpu_seconds_per_10k,omitempty"`  // of this program, per 10,000 deliveries
+
+	RawBefore    float64 `json:"raw_before_per_second,omitempty"` // plain POSTs on this machine, right before the load
+	RawAfter     float64 `json:"raw_after_per_second,omitempty"`  // and right after
+	RawPerSecond float64 `json:"raw_per_second,omitempty"`        // their mean
+	RawRatio     float64 `json:"raw_ratio,omitempty"`             // DeliveriesPerSecond ÷ RawPerSecond
+}
+
+// Backlog is what was still to be delivered when the load ended: it grows while a node does not keep up.
+type Backlog struct {
+	Deliveries int     `json:"deliveries"`
+	Share      float64 `json:"share"` // of all that were due, with the warmup's
+}
+
+// Bad is what the endpoints got that did not do their part. Nothing of it is in the other figures.
+type Bad struct {
+	Hanging     int     `json:"hanging,omitempty"`      // webhooks
+	HangSeconds float64 `json:"hang_seconds,omitempty"` // that each held a request
+	Held        int     `json:"held,omitempty"`         // requests that came to them
+	Released    int     `json:"released,omitempty"`     // answered 200 in the end
+	CutOff      int     `json:"cut_off,omitempty"`      // by the node, before that
+
+	Failing  int    `json:"failing,omitempty"` // webhooks
+	FailWith string `json:"fail_with,omitempty"`
+	Failed   int    `json:"failed,omitempty"` // requests that came to them; of those that refuse nothing is known
 }
 
 // Machine is where it ran.
@@ -54,7 +79,10 @@ type Summary struct {
 	Mode            string  `json:"mode"` // open, closed
 	Rate            float64 `json:"rate,omitempty"`
 	Publishers      int     `json:"publishers,omitempty"`
-	Webhooks        int     `json:"webhooks"`
+	Batch           int     `json:"batch,omitempty"`
+	Webhooks        int     `json:"webhooks"` // that get each event
+	Accounts        int     `json:"accounts,omitempty"`
+	WebhooksTotal   int     `json:"webhooks_total,omitempty"`
 	Size            int     `json:"size"`
 	WarmupSeconds   float64 `json:"warmup_seconds"`
 	DurationSeconds float64 `json:"duration_seconds"`
@@ -95,8 +123,15 @@ type Quantiles struct {
 type Process struct {
 	ServerCPU   float64  `json:"server_cpu_seconds_per_10k"`             // per 10,000 deliveries
 	PostgresCPU *float64 `json:"postgres_cpu_seconds_per_10k,omitempty"` // if Postgres is the node's child
-	PeakRSS     int64    `json:"server_peak_rss_bytes"`                  // since the node started
+	PeakRSS     int64    `json:"server_peak_rss_bytes"`
+	PeakSince   string   `json:"server_peak_rss_since"` // the load began, or the node started
 }
+
+// Since when a peak was measured: Linux may not let one process begin anew for another.
+const (
+	PeakOfLoad = "load"
+	PeakOfNode = "start"
+)
 
 // Err is an error if a promise was broken: a delivery was lost, came twice, was not the event that was
 // published, or was signed badly.
@@ -114,7 +149,7 @@ func (l *ledger) report(r *Report, warmup, end time.Duration) {
 	begin := l.start + warmup
 	last := begin
 	var latency, publish, lag []time.Duration
-	for seq := range l.events {
+	for seq := range l.sent {
 		e := &l.events[seq]
 		measured := e.due >= begin && e.acknowledged
 		if measured {
@@ -122,8 +157,8 @@ func (l *ledger) report(r *Report, warmup, end time.Duration) {
 			publish = append(publish, e.answered-e.sent)
 			lag = append(lag, e.sent-e.due)
 		}
-		for w := range l.webhooks {
-			at := l.arrival(seq, w)
+		for place := range l.fanOut {
+			at := l.arrival(seq, place)
 			switch {
 			case at == 0:
 			case !e.acknowledged:
@@ -147,9 +182,22 @@ func (l *ledger) report(r *Report, warmup, end time.Duration) {
 		r.Checks.Outstanding = missing
 	}
 	r.PublishErrors, r.FirstFaults = l.faults, l.surprises
+	if due := r.Checks.Acknowledged * l.fanOut; due > 0 {
+		r.Backlog.Share = float64(r.Backlog.Deliveries) / float64(due)
+	}
+	r.Reached = l.reached()
+	r.RawPerSecond = mean(r.RawBefore, r.RawAfter)
 	if r.RawPerSecond > 0 {
 		r.RawRatio = r.DeliveriesPerSecond / r.RawPerSecond
 	}
+}
+
+// mean is the mean of what was measured: 0 was not.
+func mean(a, b float64) float64 {
+	if a == 0 || b == 0 {
+		return a + b
+	}
+	return (a + b) / 2
 }
 
 func rate(n int, d time.Duration) float64 {
@@ -176,57 +224,4 @@ func (r *Report) JSON(w io.Writer) error {
 	e := json.NewEncoder(w)
 	e.SetIndent("", "  ")
 	return e.Encode(r)
-}
-
-// Text writes the report for people.
-func (r *Report) Text(w io.Writer) error {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	line := func(name, format string, args ...any) { fmt.Fprintf(t, name+"\t"+format+"\n", args...) }
-	quantile := func(name string, q Quantiles) {
-		line(name, "p50 %.2f  p90 %.2f  p99 %.2f  max %.2f ms", q.P50, q.P90, q.P99, q.Max)
-	}
-	c := r.Config
-	line("build", "%s (%s), %s/%s, %d CPUs", r.Build.Version, r.Build.Go, r.Machine.OS, r.Machine.Arch, r.Machine.CPUs)
-	if c.Mode == "open" {
-		line("load", "open loop, %g events/s for %g s after %g s", c.Rate, c.DurationSeconds, c.WarmupSeconds)
-	} else {
-		line("load", "closed loop, %d publishers for %g s after %g s", c.Publishers, c.DurationSeconds, c.WarmupSeconds)
-	}
-	line("", "%d webhooks, %d bytes of data", c.Webhooks, c.Size)
-	line("published", "%d events, %.1f/s", r.Events, r.EventsPerSecond)
-	line("delivered", "%d, %.1f/s", r.Deliveries, r.DeliveriesPerSecond)
-	quantile("publish → arrival", r.Latency)
-	quantile("publish call", r.Publish)
-	if c.Mode == "open" {
-		quantile("loader's own delay", r.Lag)
-	}
-	k := r.Checks
-	line("checked", "%d deliveries of %d events: %d lost, %d duplicated, %d unexpected, %d bad signatures",
-		k.Arrived, k.Acknowledged, k.Lost, k.Duplicated, k.Unexpected, k.BadSignature)
-	for _, text := range r.FirstFaults {
-		line("", "%s", text)
-	}
-	if r.Ended != Complete {
-		line("ended", "%s, %d deliveries outstanding", r.Ended, k.Outstanding)
-	}
-	for _, kind := range slices.Sorted(maps.Keys(r.PublishErrors)) {
-		line("publish errors", "%s: %d", kind, r.PublishErrors[kind])
-	}
-	if k.Unconfirmed > 0 {
-		line("", "%d deliveries of events whose publish call had failed", k.Unconfirmed)
-	}
-	if p := r.Process; p != nil {
-		line("CPU per 10,000", "%.2f s server", p.ServerCPU)
-		if p.PostgresCPU != nil {
-			line("", "%.2f s Postgres", *p.PostgresCPU)
-		}
-		line("peak memory", "%.1f MiB server", float64(p.PeakRSS)/(1<<20))
-	}
-	if r.LoaderCPU != nil {
-		line("", "%.2f s loader", *r.LoaderCPU)
-	}
-	if r.RawPerSecond > 0 {
-		line("raw HTTP", "%.0f/s here; deliveries ÷ raw %.3f", r.RawPerSecond, r.RawRatio)
-	}
-	return t.Flush()
 }
