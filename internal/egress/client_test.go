@@ -162,9 +162,14 @@ func TestAnAttemptSendsTheRequestAndBringsTheResponse(t *testing.T) {
 	res := c.Do(t.Context(), &Request{
 		Method: "POST", URL: srv.URL + "/hook?a=1", Body: []byte("payload"), Timeout: enough,
 		Header: []Field{
-			{"webhook-id", "e1"}, {"Content-Type", "application/json"},
-			{"idempotency-key", "x"}, {"X-Idempotency-Key", "x"}, {"Accept-Encoding", "gzip"}, {"Connection", "close"},
-			{"Expect", "100-continue"}, {"User-Agent", "other"},
+			{"webhook-id", "e1"},
+			{"Content-Type", "application/json"},
+			{"idempotency-key", "x"},
+			{"X-Idempotency-Key", "x"},
+			{"Accept-Encoding", "gzip"},
+			{"Connection", "close"},
+			{"Expect", "100-continue"},
+			{"User-Agent", "other"},
 		},
 	})
 

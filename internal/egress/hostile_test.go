@@ -499,9 +499,11 @@ func BenchmarkDo(b *testing.B) {
 			res := c.Do(ctx, &Request{
 				Method: "POST", URL: url, Body: payload, Timeout: enough,
 				Header: []Field{
-					{"webhook-id", "0198c0de-0000-7000-8000-000000000000"}, {"webhook-timestamp", "1790000000"},
+					{"webhook-id", "0198c0de-0000-7000-8000-000000000000"},
+					{"webhook-timestamp", "1790000000"},
 					{"webhook-signature", "v1,K5oZfzN95Z9UVu1EsfQmfVNQhnkZ2pj9o9NDN/H/pI4="},
-					{"Content-Type", "application/json"}, {"X-Fanfare-Attempt", "1"},
+					{"Content-Type", "application/json"},
+					{"X-Fanfare-Attempt", "1"},
 				},
 			})
 			if res.Error != "" {
