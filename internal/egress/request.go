@@ -1,7 +1,6 @@
 package egress
 
 import (
-	"net/http"
 	"strconv"
 	"strings"
 	"time"
@@ -64,7 +63,7 @@ type Result struct {
 
 func checkRequest(r *Request) *failure {
 	switch r.Method {
-	case http.MethodPost, http.MethodPut, http.MethodGet:
+	case "POST", "PUT", "GET":
 	default:
 		return requestFault("the method is not POST, PUT or GET")
 	}
@@ -83,7 +82,7 @@ func checkRequest(r *Request) *failure {
 func appendHead(b []byte, t *target, r *Request) []byte {
 	b = append(b, r.Method...)
 	b = append(b, t.head...)
-	if len(r.Body) > 0 || r.Method != http.MethodGet {
+	if len(r.Body) > 0 || r.Method != "GET" {
 		b = append(b, "Content-Length: "...)
 		b = strconv.AppendInt(b, int64(len(r.Body)), 10)
 		b = append(b, "\r\n"...)
