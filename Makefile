@@ -47,9 +47,9 @@ chaos: ## prove fairness under load, and that each proof can fail (RUN=F4, LONG=
 check: format vet staticcheck generated modules ## everything that can be said about the code without running it
 	@echo "check: good"
 
-bench: build ## measure this very build: publish through the API, receive, report
+bench: build ## run the standard set of loads on this very build, compare with docs/benchmarks.md (ARGS='--only open-100')
 	@tools/postgres.sh
-	@exec bin/fanfare bench $(ARGS)
+	@exec bin/fanfare bench standard $(ARGS)
 
 build: ## build bin/fanfare
 	CGO_ENABLED=0 go build -trimpath $(BUILDVCS) -ldflags '$(LDFLAGS)' -o bin/fanfare ./cmd/fanfare

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -27,7 +29,9 @@ func bench() *cobra.Command {
 Without --data or --url a private node is started with this very binary, and stopped at the end.
 With --publishers each publisher waits for its answer before it sends again (the closed loop);
 otherwise events are sent at --rate, however long the answers take (the open loop), and latency
-counts from when an event was due.`,
+counts from when an event was due.
+
+'fanfare bench standard' runs the loads whose figures are in docs/benchmarks.md.`,
 		Args: cobra.NoArgs,
 	}
 	f := c.Flags()
@@ -56,6 +60,7 @@ counts from when an event was due.`,
 	c.MarkFlagsMutuallyExclusive("rate", "publishers")
 	c.MarkFlagsMutuallyExclusive("data", "url")
 	c.MarkFlagsRequiredTogether("url", "key")
+	c.AddCommand(benchStandard())
 	c.RunE = func(c *cobra.Command, _ []string) (err error) {
 		if f.Changed("publishers") {
 			config.Rate = 0
@@ -104,4 +109,85 @@ func runBench(c *cobra.Command, config benchmark.Config, asJSON bool) error {
 		err = errors.Join(err, report.Text(c.OutOrStdout()))
 	}
 	return errors.Join(err, report.Err())
+}
+
+func benchStandard() *cobra.Command {
+	var (
+		set           benchmark.Set
+		only          []string
+		docs          string
+		quick, update bool
+		asJSON        bool
+	)
+	c := &cobra.Command{
+		Use:   "standard",
+		Short: "Run the standard set of loads and compare with the committed figures",
+		Long: `Run the standard set of loads on private nodes, and compare the medians with the figures that are
+committed in docs/benchmarks.json. It takes about a quarter of an hour on a quiet machine. It fails if a delivery
+was lost, repeated, changed or badly signed, not if figures are worse.`,
+		Args: cobra.NoArgs,
+	}
+	f := c.Flags()
+	f.IntVar(&set.Runs, "runs", 3, "runs of each load")
+	f.BoolVar(&quick, "quick", false, "one short run of each, with few webhooks, on one node: shows that the set runs, measures nothing")
+	f.StringSliceVar(&only, "only", nil, "names of loads: "+strings.Join(names(benchmark.Standard(false)), ", "))
+	f.StringVar(&docs, "docs", "docs", "directory of the committed figures")
+	f.BoolVar(&update, "update", false, "make these the committed figures")
+	f.BoolVar(&asJSON, "json", false, "print the figures as JSON, without the committed ones")
+	c.MarkFlagsMutuallyExclusive("quick", "runs")
+	c.MarkFlagsMutuallyExclusive("quick", "update")
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		all := benchmark.Standard(quick)
+		if quick {
+			set.Runs, set.Share = 1, true
+		}
+		var err error
+		if set.Cases, err = chosen(all, only); err != nil {
+			return err
+		}
+		if set.Runs < 1 || set.Runs > 100 {
+			return errors.New("--runs: 1 to 100")
+		}
+		committed, err := benchmark.ReadFigures(docs)
+		if err != nil {
+			return err
+		}
+		if set.Binary, err = os.Executable(); err != nil {
+			return err
+		}
+		set.Log = c.ErrOrStderr()
+		figures, runErr := set.Figures(c.Context())
+		if asJSON {
+			err = benchmark.WriteJSON(c.OutOrStdout(), figures)
+		} else {
+			err = benchmark.Compare(c.OutOrStdout(), figures, committed)
+		}
+		if update && runErr == nil && err == nil {
+			err = benchmark.WriteFigures(docs, all, figures)
+		}
+		return errors.Join(runErr, err)
+	}
+	return c
+}
+
+func names(cases []benchmark.Case) (all []string) {
+	for _, c := range cases {
+		all = append(all, c.Name)
+	}
+	return all
+}
+
+// chosen are the cases with these names, all of them without names.
+func chosen(all []benchmark.Case, only []string) (cases []benchmark.Case, err error) {
+	for _, name := range only {
+		if !slices.Contains(names(all), name) {
+			return nil, fmt.Errorf("--only: there is no load %q", name)
+		}
+	}
+	for _, c := range all {
+		if len(only) == 0 || slices.Contains(only, c.Name) {
+			cases = append(cases, c)
+		}
+	}
+	return cases, nil
 }

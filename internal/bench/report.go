@@ -220,8 +220,11 @@ func quantiles(all []time.Duration) Quantiles {
 }
 
 // JSON writes the report as one object.
-func (r *Report) JSON(w io.Writer) error {
+func (r *Report) JSON(w io.Writer) error { return WriteJSON(w, r) }
+
+// WriteJSON writes v in lines.
+func WriteJSON(w io.Writer, v any) error {
 	e := json.NewEncoder(w)
 	e.SetIndent("", "  ")
-	return e.Encode(r)
+	return e.Encode(v)
 }
