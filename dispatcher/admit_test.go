@@ -65,6 +65,11 @@ func TestParkingCountsAgainstWhoCausedIt(t *testing.T) {
 
 func TestOnlyLoudAccountsAreRefusedWhenCPUsAreShort(t *testing.T) {
 	a := newAdmission(newCommitter(100, 1<<20), testQueue(10, 100, 100, 1<<20))
+	a.waits(2 * maxDelay)
+	if err := a.check(id(1)); err != nil {
+		t.Errorf("who never published is refused: %v", err)
+	}
+	a.waits(0)
 	a.published(id(1), 1000)
 	a.published(id(2), 5)
 	if err := a.check(id(1)); err != nil {

@@ -58,6 +58,16 @@ func TestAnEndpointThatIsDownIsProbed(t *testing.T) {
 	}
 }
 
+func TestAHigherLimitLetsNoSecondProbeThrough(t *testing.T) {
+	e := newEndpoint()
+	e.aim("https://example.com", 1, pace{})
+	e.learn(start, 5, lesson{kind: overloaded})
+	e.aim("https://example.com", limit, pace{})
+	if ok, _ := e.next(start.Add(probeEvery), 1); ok {
+		t.Error("a second probe beside the first")
+	}
+}
+
 func TestALoneDeliveryOfAnEndpointThatIsDownKeepsToItsSchedule(t *testing.T) {
 	e := newEndpoint()
 	e.learn(start, 5, lesson{kind: overloaded, gap: 3 * time.Second})

@@ -154,6 +154,35 @@ func TestPayloadsBeyondTheBudgetAreDropped(t *testing.T) {
 	}
 }
 
+func TestARateLimitIsCountedWhereRequestsStart(t *testing.T) {
+	q := testQueue(100, 1000, 100, 1<<20)
+	ds := waiting(1, 11, 3)
+	ds[0].hook.RateLimit = fanfare.RateLimit{Count: 1, Per: time.Hour}
+	q.push(ds)
+	if got, _ := taken(q, 3); len(got) != 1 {
+		t.Errorf("%d started", len(got))
+	}
+	if _, next := q.paced.pop(time.Now(), 1); time.Until(next) < time.Minute {
+		t.Errorf("the next starts in %s", time.Until(next))
+	}
+}
+
+func TestRetriesAreClaimedAtOnceForANewURL(t *testing.T) {
+	q := testQueue(100, 1000, 100, 1<<20)
+	for range downAfter {
+		q.push(waiting(1, 11, 1))
+		_, ds := taken(q, 1)
+		q.done(ds[0], lesson{kind: failed})
+	}
+	q.due.pop(time.Now(), 1)
+	moved := waiting(1, 11, 1)
+	moved[0].hook.URL = "https://example.org"
+	q.push(moved)
+	if due, _ := q.due.pop(time.Now(), 1); !slices.Equal(due, []uuid.UUID{id(11)}) {
+		t.Errorf("claimed for: %v", due)
+	}
+}
+
 // Whatever happens, nothing is lost, nobody holds more than they may, whoever may go has a turn, and an
 // empty queue keeps nothing.
 func TestTheQueueKeepsItsInvariants(t *testing.T) {

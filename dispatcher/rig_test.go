@@ -2,6 +2,7 @@ package dispatcher
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"net/http"
@@ -131,9 +132,21 @@ func (r *rig) node(o Options) *testNode {
 
 func (r *rig) publish(d *testNode, data string) uuid.UUID {
 	r.Helper()
-	receipts, err := d.Publish(r.Context(), []Publication{{AccountID: r.account, Type: "call.ended", Data: []byte(data)}})
-	r.ok(err)
-	return receipts[0].ID
+	return r.accepted(d, []Publication{{AccountID: r.account, Type: "call.ended", Data: []byte(data)}})[0].ID
+}
+
+// accepted publishes as a patient client does: while the machine is busy with other tests a node may
+// refuse.
+func (r *rig) accepted(d *testNode, pubs []Publication) (receipts []Receipt) {
+	r.Helper()
+	r.until("a publish is accepted", func() bool {
+		var err error
+		if receipts, err = d.Publish(r.Context(), pubs); !errors.Is(err, ErrAccountOverloaded) {
+			r.ok(err)
+		}
+		return err == nil
+	})
+	return receipts
 }
 
 // receiver answers as answer says and remembers what it got.
