@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// audit waits until every delivery but those of the webhooks in failing has ended, and then holds the
-// journals against what was acknowledged and against the log.
+// audit waits until every delivery that is due soon has ended, but those of the webhooks in failing, and
+// then holds the journals against what was acknowledged and against the log.
 func (l *lab) audit(limit time.Duration, failing ...*hook) {
 	l.Helper()
 	expected := besides(failing...)
@@ -19,7 +19,8 @@ func (l *lab) audit(limit time.Duration, failing ...*hook) {
 		}
 	}
 	left := func() int64 {
-		return l.count(`SELECT (SELECT count(*) FROM open_groups) + (SELECT count(*) FROM retries WHERE webhook_id = ANY ($1::uuid[]))`, ids)
+		return l.count(`SELECT (SELECT count(*) FROM open_groups) + (SELECT count(*) FROM retries
+			WHERE webhook_id = ANY ($1::uuid[]) AND due_at < now() + interval '30 minutes')`, ids)
 	}
 	l.within(limit, func() bool {
 		l.pause(100 * time.Millisecond)

@@ -196,11 +196,10 @@ func (l *lab) hook(e *endpoint, account, typ string, w wish) *hook {
 	return h
 }
 
-// stepsOfAll gives every webhook another retry schedule and starts the nodes anew, so that they know it.
+// stepsOfAll gives every webhook another retry schedule, see offline.
 func (l *lab) stepsOfAll(steps []time.Duration) {
 	l.Helper()
 	l.exec(`UPDATE webhooks SET retry_schedule_ms = $1`, milliseconds(steps))
-	l.restart()
 }
 
 func milliseconds(ds []time.Duration) []int64 {

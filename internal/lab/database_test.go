@@ -24,13 +24,7 @@ func (s *slowDatabase) run(l *lab) {
 	endpoints := l.endpoints(2)
 	account := l.account("behind a slow database")
 	good := l.topic(account, "lab.good", wish{}, endpoints[0])
-	// One that fails each first try: claims are late too.
-	endpoints[1].becomes(func(e *endpoint, _ http.ResponseWriter, r *http.Request) int {
-		if r.Header.Get("X-Fanfare-Attempt") == "1" {
-			return http.StatusBadRequest // a failure that does not make an endpoint down says nothing of it
-		}
-		return http.StatusOK
-	})
+	endpoints[1].becomes(l.sometimes(.3, answering(http.StatusBadRequest), healthy)) // claims are late too
 	bad := l.topic(account, "lab.again", wish{steps: manySeconds}, endpoints[1])
 	turns := func(i int) *topic {
 		if i%20 == 0 {

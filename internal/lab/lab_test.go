@@ -104,7 +104,8 @@ func postgres(t *testing.T) *devpg.Server {
 func sharedDir(t *testing.T) string {
 	t.Helper()
 	if shared.dir == "" {
-		dir, err := os.MkdirTemp("", "fanfare-lab-")
+		sweep()
+		dir, err := os.MkdirTemp("", prefix)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -114,6 +115,26 @@ func sharedDir(t *testing.T) string {
 		shared.dir = dir
 	}
 	return shared.dir
+}
+
+// prefix starts the names of the labs' directories.
+const prefix = "fanfare-lab-"
+
+// sweep deletes what runs left behind that were killed. It leaves young directories alone: their server
+// may be about to lock them.
+func sweep() {
+	dirs, _ := filepath.Glob(filepath.Join(os.TempDir(), prefix+"*")) // the only error is a malformed pattern
+	for _, dir := range dirs {
+		info, err := os.Stat(dir)
+		if err != nil || time.Since(info.ModTime()) < 10*time.Minute {
+			continue
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		if err := devpg.Remove(ctx, filepath.Join(dir, "pg")); err == nil { // else it is in use, or another user's
+			_ = os.RemoveAll(dir)
+		}
+		cancel()
+	}
 }
 
 // build is the binary under test: the ordinary one, or with tags.

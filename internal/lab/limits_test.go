@@ -21,6 +21,9 @@ func (r *rated) run(l *lab) {
 	l.start(r.nodes)
 	more := map[string]any{"rate_limit": map[string]any{"count": r.count, "per": "1s"}}
 	t := l.topic(l.account("paced"), "lab.paced", wish{more: more}, l.endpoints(1)...)
+	for _, n := range l.nodes {
+		l.until("the nodes know each other", func() bool { return n.metrics().sum("fanfare_nodes_live") == float64(r.nodes) })
+	}
 	p := l.burst(r.events, t)
 	l.within(r.limit, func() bool { return p.arrived(everyHook) })
 	l.report.none("deliveries that waited in vain", p.missing(everyHook))
@@ -170,7 +173,7 @@ func (s *storm) run(l *lab) {
 			l.hook(endpoints[i%len(endpoints)], owner, typ, wish{}),
 		}}
 	})
-	l.stepsOfAll(s.steps)
+	l.offline(func() { l.stepsOfAll(s.steps) })
 	if s.fanOut {
 		all := &topic{account: owners[0], typ: "lab.storm"}
 		for _, t := range topics {

@@ -2,6 +2,7 @@ package lab
 
 import (
 	"net/http"
+	"slices"
 	"time"
 )
 
@@ -36,8 +37,7 @@ func (o *outage) run(l *lab) {
 	}
 
 	endpoints[0].becomes(slowly(o.latency, answering(http.StatusServiceUnavailable)))
-	l.park(backlog{topic: bad, events: o.due, due: -time.Second})
-	l.restart()
+	l.offline(func() { l.park(backlog{topic: bad, events: o.due, due: -time.Second}) })
 	down := l.load(o.rate, o.down, beside)
 	// Until it is known to be down: five failures, and what was in flight with the last of them.
 	unaware := or(o.maxInFlight, 32) + 4
@@ -101,7 +101,7 @@ func seconds(n ...int) []time.Duration {
 }
 
 // manySeconds is a schedule of twenty tries, a second apart.
-var manySeconds = seconds(1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1)
+var manySeconds = slices.Repeat(seconds(1), 20)
 
 var f4Short = outage{
 	due: 300, maxInFlight: 8, steps: manySeconds, down: time.Second, probes: 2, latency: 2 * time.Millisecond, rate: 50, limit: patience,

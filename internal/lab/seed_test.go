@@ -17,7 +17,7 @@ type backlog struct {
 }
 
 // park writes backlogs into the log as if every delivery had failed once. Nodes that run notice them only
-// after a while.
+// after a while: see offline.
 func (l *lab) park(all ...backlog) {
 	l.Helper()
 	rows := 0
@@ -79,13 +79,14 @@ func (l *lab) dropIndexes() (later []string) {
 	return later
 }
 
-// restart stops every node and starts as many anew: they find in Postgres what was put there.
-func (l *lab) restart() {
+// offline does something behind the back of the nodes: it stops them all and starts as many anew.
+func (l *lab) offline(do func()) {
 	l.Helper()
 	n := len(l.nodes)
 	for _, old := range l.nodes {
 		old.stop()
 	}
 	l.nodes = nil
+	do()
 	l.start(n)
 }
