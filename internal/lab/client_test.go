@@ -65,7 +65,7 @@ func (h *hook) has(event int) bool {
 	return h.delivered[event] > 0
 }
 
-// stranger gets what no webhook of the lab was sent.
+// hookOf is the webhook of an id, also of one that the lab does not know.
 func (l *lab) hookOf(id string) *hook {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -138,7 +138,7 @@ func (h *hostile) run(l *lab) {
 	var mu sync.Mutex // guards the hooks of abused
 	l.parallel(h.abusers, func(i int) {
 		t := abused[i%len(abused)]
-		made := l.hook(&endpoint{l: l, url: urls[i%len(urls)], dark: -1}, t.account, typ, wish{timeout: h.timeout, maxInFlight: 1})
+		made := l.hook(&endpoint{l: l, url: urls[i%len(urls)]}, t.account, typ, wish{timeout: h.timeout, maxInFlight: 1})
 		mu.Lock()
 		t.hooks = append(t.hooks, made)
 		mu.Unlock()
@@ -178,7 +178,7 @@ func (h *hostile) run(l *lab) {
 	l.audit(patience, bad...)
 }
 
-var hostileShort = hostile{abusers: 60, healthy: 3, timeout: time.Second, rate: 100, duration: time.Second, limit: patience / 2}
+var hostileShort = hostile{abusers: 30, healthy: 3, timeout: time.Second, rate: 100, duration: time.Second, limit: patience / 2}
 
 func TestAbusersHoldUpNobodyAndTheirSlotsComeBack(t *testing.T) {
 	t.Parallel()

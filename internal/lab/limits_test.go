@@ -106,7 +106,7 @@ func (s *scheduled) run(l *lab) {
 	l.report.none("tries that are missing or too many", int64(strange))
 }
 
-var f9Short = scheduled{steps: seconds(1, 2, 1), events: 5}
+var f9Short = scheduled{steps: seconds(1, 1), events: 5}
 
 func TestEveryTryWaitsForItsStep(t *testing.T) {
 	t.Parallel()
@@ -223,7 +223,7 @@ func TestAnOutageOfEverybodyEndsInDeliveries(t *testing.T) {
 }
 
 var tenThousandShort = storm{
-	webhooks: 100, endpoints: 2, fanOut: true, accounts: 1, rate: 20, down: time.Second, steps: manySeconds, limit: patience,
+	webhooks: 60, endpoints: 2, fanOut: true, accounts: 1, rate: 20, down: time.Second, steps: manySeconds, limit: patience,
 }
 
 func TestManyWebhooksOfOneEventFailAtOnce(t *testing.T) {

@@ -44,16 +44,6 @@ func (m metrics) sum(name string, labels ...string) (sum float64) {
 	return sum
 }
 
-// has reports whether there is such a series at all.
-func (m metrics) has(name string) bool {
-	for series := range m {
-		if own, _, _ := strings.Cut(series, "{"); own == name {
-			return true
-		}
-	}
-	return false
-}
-
 // quantile is the upper bound of the bucket of a histogram in which q of what came since an earlier
 // reading ends; it is NaN if nothing came.
 func (m metrics) quantile(since metrics, name string, q float64) float64 {
@@ -107,10 +97,8 @@ func (n *node) rss() float64 {
 
 // sample is what a node holds at a moment.
 type sample struct {
-	at         time.Time
-	rss        float64 // MiB
-	goroutines float64
-	fds        float64
+	rss float64 // MiB
+	fds float64
 }
 
 // watch samples a node until it is stopped.
@@ -142,7 +130,7 @@ func (n *node) watch(every time.Duration) *watch {
 }
 
 func (n *node) sample() sample {
-	s := sample{at: time.Now(), rss: n.rss()}
+	s := sample{rss: n.rss()}
 	if fds, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", n.cmd.Process.Pid)); err == nil {
 		s.fds = float64(len(fds))
 	}

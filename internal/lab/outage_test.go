@@ -3,6 +3,7 @@ package lab
 import (
 	"net/http"
 	"slices"
+	"testing"
 	"time"
 )
 
@@ -15,6 +16,7 @@ type outage struct {
 	down        time.Duration
 	probes      int           // at least so many are awaited while it is down
 	latency     time.Duration // of its answers
+	steep       bool          // the ramp is not asserted
 	cap         float64       // requests a second that it takes when it is back, 429 beyond; 0: any
 	rate        float64       // of the healthy webhook beside it, of the same account
 	baseline    time.Duration // 0: latencies are not compared
@@ -81,7 +83,9 @@ func (o *outage) run(l *lab) {
 			refused++
 		}
 	}
-	l.report.none("requests ahead of the ramp", int64(steep))
+	if !o.steep {
+		l.report.none("requests ahead of the ramp", int64(steep))
+	}
 	l.report.figure("in flight at most", float64(endpoints[0].inFlight()))
 	l.report.atMost("429 among its requests", float64(refused)/float64(max(len(journal)-was, 1)), 0.05)
 	if o.baseline > 0 {
@@ -105,4 +109,11 @@ var manySeconds = slices.Repeat(seconds(1), 20)
 
 var f4Short = outage{
 	due: 300, maxInFlight: 8, steps: manySeconds, down: time.Second, probes: 2, latency: 2 * time.Millisecond, rate: 50, limit: patience,
+}
+
+func TestAnEndpointThatIsDownIsProbedAndThenServed(t *testing.T) {
+	t.Parallel()
+	o := f4Short
+	o.steep = true
+	run(t, "F4 short", "", &o).finish(t)
 }

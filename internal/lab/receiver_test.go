@@ -5,7 +5,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"os"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -19,7 +18,6 @@ import (
 type endpoint struct {
 	l    *lab
 	url  string
-	dark int // the file descriptor of a socket that does not listen yet; -1: none
 	does atomic.Pointer[behaviour]
 
 	mu     sync.Mutex // guards what follows
@@ -50,43 +48,25 @@ func (l *lab) endpoints(n int) []*endpoint {
 	for i := range all {
 		listener, err := net.Listen("tcp", "127.0.0.1:0")
 		l.ok(err)
-		all[i] = &endpoint{l: l, url: "http://" + listener.Addr().String(), dark: -1}
+		all[i] = &endpoint{l: l, url: "http://" + listener.Addr().String()}
 		all[i].becomes(healthy)
 		all[i].serve(listener)
 	}
 	return all
 }
 
-// darkEndpoint is a receiver at whose address nobody listens until light. The port is taken, so that
-// nobody else can have it meanwhile.
+// darkEndpoint is a receiver at whose address nobody listens. The port is taken, so that nobody else can
+// have it meanwhile.
 func (l *lab) darkEndpoint() *endpoint {
 	l.Helper()
 	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
 	l.ok(err)
+	l.Cleanup(func() { _ = syscall.Close(fd) })
 	syscall.CloseOnExec(fd)
 	l.ok(syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}))
 	name, err := syscall.Getsockname(fd)
 	l.ok(err)
-	e := &endpoint{l: l, url: "http://127.0.0.1:" + strconv.Itoa(name.(*syscall.SockaddrInet4).Port), dark: fd}
-	e.becomes(healthy)
-	l.Cleanup(func() {
-		if e.dark >= 0 {
-			_ = syscall.Close(e.dark)
-		}
-	})
-	return e
-}
-
-// light opens a dark endpoint.
-func (e *endpoint) light() {
-	e.l.Helper()
-	e.l.ok(syscall.Listen(e.dark, 1024))
-	file := os.NewFile(uintptr(e.dark), "endpoint")
-	e.dark = -1
-	defer file.Close() // the listener has a descriptor of its own
-	listener, err := net.FileListener(file)
-	e.l.ok(err)
-	e.serve(listener)
+	return &endpoint{l: l, url: "http://127.0.0.1:" + strconv.Itoa(name.(*syscall.SockaddrInet4).Port)}
 }
 
 func (e *endpoint) serve(listener net.Listener) {
@@ -168,11 +148,6 @@ func slowly(d time.Duration, b behaviour) behaviour {
 		}
 		return b(e, w, r)
 	}
-}
-
-// hanging keeps every request for d and then hangs up.
-func hanging(d time.Duration) behaviour {
-	return slowly(d, func(*endpoint, http.ResponseWriter, *http.Request) int { return 0 })
 }
 
 // held keeps every request until the gate is closed, and then answers 200.

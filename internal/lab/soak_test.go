@@ -4,6 +4,7 @@ package lab
 
 import (
 	"fmt"
+	"net/http"
 	"sync"
 	"time"
 )
@@ -21,7 +22,7 @@ func (s *soak) run(l *lab) {
 	l.start(1)
 	account := l.account("soaking")
 	topics := make([]*topic, s.endpoints)
-	faulty := l.sometimes(1./3, answering(500), l.sometimes(.5, hanging(0), slowly(2*time.Second, healthy)))
+	faulty := l.sometimes(1./3, answering(http.StatusInternalServerError), l.sometimes(.5, hanging(0), slowly(2*time.Second, healthy)))
 	for i, e := range l.endpoints(s.endpoints) {
 		topics[i] = l.topic(account, fmt.Sprintf("lab.e%d", i), wish{steps: manySeconds, timeout: time.Second}, e)
 		e.becomes(l.sometimes(s.faults, faulty, healthy))
@@ -65,4 +66,9 @@ func (s *soak) run(l *lab) {
 	for _, table := range []string{"retries", "open_groups"} {
 		l.report.atMost(table+" MiB", float64(l.count(`SELECT pg_total_relation_size($1::text::regclass)`, table))/mib, 16)
 	}
+}
+
+// hanging keeps every request for d and then hangs up.
+func hanging(d time.Duration) behaviour {
+	return slowly(d, func(*endpoint, http.ResponseWriter, *http.Request) int { return 0 })
 }
