@@ -3,7 +3,10 @@ package bench
 import (
 	"context"
 	"errors"
+	"io"
+	"net"
 	"net/http"
+	"net/url"
 	"syscall"
 	"testing"
 	"time"
@@ -79,9 +82,22 @@ func TestAnEndpointThatRefuses(t *testing.T) {
 
 func TestAnEndpointThatHangs(t *testing.T) {
 	t.Run("answers in the end, on a connection that goes on", func(t *testing.T) {
-		in, client := badReceivers(t, Config{Hanging: 1, Hang: time.Millisecond})
+		in, _ := badReceivers(t, Config{Hanging: 1, Hang: time.Millisecond})
+		at, err := url.Parse(in.bad.urls[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := net.Dial("tcp", at.Host)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		answers := newWire(c)
 		for range 2 {
-			if status, err := ask(t.Context(), t, client, in.bad.urls[0]); status != http.StatusOK || err != nil {
+			if _, err := io.WriteString(c, "POST "+at.Path+" HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+				t.Fatal(err)
+			}
+			if status, _, err := answers.response(0); status != http.StatusOK || err != nil {
 				t.Errorf("got %d, %v", status, err)
 			}
 		}

@@ -12,6 +12,7 @@ func TestEachEventGoesToItsShareAndEachWebhookGetsOne(t *testing.T) {
 		{Webhooks: 1, Accounts: 3, WebhooksTotal: 12},
 		{Webhooks: 2, Accounts: 3, WebhooksTotal: 12},
 		{Webhooks: 4, Accounts: 3, WebhooksTotal: 12},
+		{Webhooks: 1, Accounts: 2, WebhooksTotal: 8},
 	} {
 		t.Run(fmt.Sprintf("%d of %d in %d", c.Webhooks, c.WebhooksTotal, c.Accounts), func(t *testing.T) {
 			l := newLayout(&c)

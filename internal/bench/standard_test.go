@@ -7,6 +7,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/fanfare-webhooks/fanfare/internal/bench"
 )
@@ -50,7 +51,22 @@ func TestTheStandardSetRuns(t *testing.T) {
 	}
 }
 
-// Each run has a node of its own, and an interrupt leaves the figures of whole runs.
+// What an interrupt cuts short has no figures.
+func TestAnInterruptOfARunOfTheStandardSet(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	cases := bench.Standard(true)[:2]
+	cases[1].Config.Duration = 10 * time.Minute
+	s := bench.Set{Cases: cases, Runs: 1, Share: true, Binary: os.Args[0], Log: writerFunc(func(string) {
+		time.AfterFunc(time.Second, cancel) // the second load has begun, or is about to
+	})}
+	all, err := s.Figures(ctx)
+	if !errors.Is(err, context.Canceled) || len(all) != 1 || all[0].Case != cases[0].Name {
+		t.Errorf("got %d figures, %v", len(all), err)
+	}
+}
+
+// Each run has a node of its own, and an interrupt between two leaves what there is.
 func TestAnInterruptOfTheStandardSet(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
