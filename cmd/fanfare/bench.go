@@ -83,6 +83,9 @@ counts from when an event was due.
 			config.Target, config.Keep = node.Target, true
 		}
 		config.Target.Account = account
+		if config.Accounts > 0 {
+			fmt.Fprintf(c.ErrOrStderr(), "Making %d webhooks …\n", config.WebhooksTotal)
+		}
 		return runBench(c, config, asJSON)
 	}
 	return c
