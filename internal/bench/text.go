@@ -51,11 +51,11 @@ func (t page) load(r *Report) {
 		t.line("", "in batches of %d", c.Batch)
 	}
 	if c.Accounts > 0 {
-		t.line("", "%d webhooks of %d accounts, %d for each event, %d reached", c.WebhooksTotal, c.Accounts, c.Webhooks, r.Reached)
+		t.line("webhooks", "%d for each event, of %d in %d accounts; %d reached", c.Webhooks, c.WebhooksTotal, c.Accounts, r.Reached)
 	} else {
-		t.line("", "%d webhooks for each event", c.Webhooks)
+		t.line("webhooks", "%d for each event", c.Webhooks)
 	}
-	t.line("", "%d bytes of data", c.Size)
+	t.line("size", "%d bytes of data", c.Size)
 }
 
 func (t page) checks(r *Report) {
