@@ -46,7 +46,7 @@ type App struct {
 
 // ballastSize keeps collections some tens of milliseconds apart at full load; without it they are a
 // quarter of the CPU.
-const ballastSize = 32 << 20
+const ballastSize = 16 << 20
 
 // Start brings a node up to where it answers requests. Its listeners are open when it returns; requests
 // are answered from [App.Serve] on.
@@ -78,7 +78,7 @@ func Start(ctx context.Context, c *Config, log *slog.Logger) (a *App, err error)
 
 	out, err := egress.New(egress.Options{
 		Allow: c.allow, Deny: c.deny, AllowHTTP: c.AllowHTTP, AllowLoopback: c.allowLoopback,
-		UserAgent: "Fanfare/" + version.Number,
+		UserAgent: "Fanfare/" + version.Number, Log: log,
 	})
 	if err != nil {
 		return a, err

@@ -101,12 +101,11 @@ func TestManyAbusersAtOnceCostNoHealthyReceiverAnything(t *testing.T) {
 	}
 	c.Close()
 	// What is left are listeners, and the ends of those who do not read.
-	left, deadline := len(kinds)+healthy+each, time.Now().Add(enough)
-	for openFiles(t)-files > left+5 {
+	left := len(kinds) + healthy + each
+	for deadline := time.Now().Add(enough); openFiles(t)-files > left+5; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("%d descriptors more than before, want %d", openFiles(t)-files, left)
 		}
-		time.Sleep(time.Millisecond) // between two looks
 	}
 }
 
