@@ -53,7 +53,8 @@ func TestJudge(t *testing.T) {
 		{"no name", answer{Error: fanfare.ErrDNS}, again(fanfare.ErrDNS, 0)},
 		{"no connection", answer{Error: fanfare.ErrConnect}, again(fanfare.ErrConnect, 0)},
 		{
-			"a kept-alive connection that was closed", answer{Error: fanfare.ErrConnect, Stale: true},
+			"a kept-alive connection that was closed",
+			answer{Error: fanfare.ErrConnect, Stale: true},
 			retry.Outcome{Verdict: fanfare.VerdictRetry, Error: fanfare.ErrConnect, Prompt: true},
 		},
 		{"no handshake", answer{Error: fanfare.ErrTLS}, again(fanfare.ErrTLS, 0)},
