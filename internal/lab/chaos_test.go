@@ -52,7 +52,7 @@ var lanes = []struct {
 	{"F7", &overload{
 		accounts: 10, measure: 10 * time.Second, times: 5, duration: pick(time.Minute, 5*time.Minute), limit: 2 * time.Minute,
 	}},
-	{"F8", &soak{endpoints: 20, faults: .05, rate: 200, duration: pick(3*time.Minute, 20*time.Minute)}},
+	{"F8", &soak{endpoints: 20, faults: .05, rate: 200, duration: pick(150*time.Second, 20*time.Minute)}},
 	{"F9", &scheduled{steps: seconds(1, 2, 3, 4, 5), events: 50}},
 	{"rate", &rated{nodes: 2, events: 200, count: 20, limit: time.Minute}},
 	{"storm", &storm{
