@@ -31,8 +31,8 @@ import (
 type Publisher interface {
 	// Admit answers the error with which a publish of the account would be refused now for want of room,
 	// [dispatcher.ErrOverloaded] or [dispatcher.ErrAccountOverloaded], so that a body need not be read. The
-	// nil account stands for any.
-	Admit(account uuid.UUID) error
+	// nil account stands for any. It may take its time, but not beyond the end of ctx.
+	Admit(ctx context.Context, account uuid.UUID) error
 
 	// Publish answers without an error only when every publication is committed and flushed, with a
 	// receipt for each in order. With an error none is stored, or, with [dispatcher.ErrUnavailable] or

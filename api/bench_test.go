@@ -19,7 +19,7 @@ import (
 // instant takes every event at once.
 type instant struct{ receipts []dispatcher.Receipt }
 
-func (instant) Admit(uuid.UUID) error { return nil }
+func (instant) Admit(context.Context, uuid.UUID) error { return nil }
 
 func (p instant) Publish(_ context.Context, pubs []dispatcher.Publication) ([]dispatcher.Receipt, error) {
 	return p.receipts[:len(pubs)], nil

@@ -32,7 +32,7 @@ type item struct {
 
 // publish takes one event. This is the hot path: one pass over the body, which finds data where it lies.
 func (s *Server) publish(c *call) (answer, error) {
-	if err := s.publisher.Admit(c.account); err != nil {
+	if err := s.publisher.Admit(c.r.Context(), c.account); err != nil {
 		return answer{}, err
 	}
 	body, err := readBody(c.r, maxPublishBody)
@@ -82,7 +82,7 @@ func (s *Server) publish(c *call) (answer, error) {
 
 // publishBatch takes many events, all or none.
 func (s *Server) publishBatch(c *call) (answer, error) {
-	err := s.publisher.Admit(c.key.AccountID.UUID) // nil for a platform key
+	err := s.publisher.Admit(c.r.Context(), c.key.AccountID.UUID) // nil for a platform key
 	if err != nil {
 		return answer{}, err
 	}

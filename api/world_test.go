@@ -316,7 +316,7 @@ func newFakePublisher(t testing.TB) *fakePublisher {
 	}
 }
 
-func (p *fakePublisher) Admit(account uuid.UUID) error {
+func (p *fakePublisher) Admit(context.Context, uuid.UUID) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.full

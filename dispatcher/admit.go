@@ -34,8 +34,13 @@ const (
 	// delayEvery is how often that is looked at. A look counts for a quarter of what is held against
 	// maxDelay: a hiccup refuses nobody.
 	delayEvery = 100 * time.Millisecond
-	// shareOver is the time in which an account's share of the publishes is counted.
+	// refusalPause is how long an account waits for its refusal. It costs the node a timer.
+	refusalPause = 500 * time.Millisecond
+	// shareOver is the time in which an account's share of the work is counted.
 	shareOver = time.Second
+	// leastWork is how many events and deliveries in that time are worth to be refused: a node that does less
+	// is not what keeps the CPUs busy.
+	leastWork = 1000
 )
 
 // admission decides who may publish. An account may hold as much as is free of what events and
@@ -46,17 +51,17 @@ type admission struct {
 	incoming *committer
 	queue    *queue
 
-	mu      sync.Mutex // guards all below
-	short   bool       // of CPUs
-	since   time.Time  // the beginning of the count
-	events  map[uuid.UUID]int
-	total   int               // of events
+	mu      sync.Mutex        // guards all below
+	short   bool              // of CPUs
+	since   time.Time         // the beginning of the count
+	work    map[uuid.UUID]int // events and their deliveries, by account
+	total   int               // sum of work
 	parking map[uuid.UUID]int // deliveries that wait for the recorder to park them
 	parked  int               // sum of parking
 }
 
 func newAdmission(c *committer, q *queue) *admission {
-	return &admission{incoming: c, queue: q, events: make(map[uuid.UUID]int), parking: make(map[uuid.UUID]int)}
+	return &admission{incoming: c, queue: q, work: make(map[uuid.UUID]int), parking: make(map[uuid.UUID]int)}
 }
 
 // check answers an error if the account may not publish now. The nil account is only held against what
@@ -79,22 +84,22 @@ func (a *admission) check(account uuid.UUID) error {
 	case account == uuid.Nil:
 		return nil
 	case a.parking[account] > maxParking-a.parked,
-		a.short && a.events[account] > 0 && a.events[account]*len(a.events) >= a.total:
+		a.short && a.total >= leastWork && a.work[account]*len(a.work) >= a.total:
 		return ErrAccountOverloaded
 	}
 	return nil
 }
 
-// published counts an account's events.
-func (a *admission) published(account uuid.UUID, events int) {
+// published counts an account's events and deliveries.
+func (a *admission) published(account uuid.UUID, work int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if now := time.Now(); now.Sub(a.since) > shareOver {
-		clear(a.events)
+		clear(a.work)
 		a.since, a.total = now, 0
 	}
-	a.events[account] += events
-	a.total += events
+	a.work[account] += work
+	a.total += work
 }
 
 // parks counts deliveries of an account that begin (n > 0) or end (n < 0) to wait for being parked.

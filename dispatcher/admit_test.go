@@ -70,7 +70,7 @@ func TestOnlyLoudAccountsAreRefusedWhenCPUsAreShort(t *testing.T) {
 		t.Errorf("who never published is refused: %v", err)
 	}
 	a.waits(0)
-	a.published(id(1), 1000)
+	a.published(id(1), leastWork)
 	a.published(id(2), 5)
 	if err := a.check(id(1)); err != nil {
 		t.Errorf("refused for nothing: %v", err)
@@ -79,6 +79,11 @@ func TestOnlyLoudAccountsAreRefusedWhenCPUsAreShort(t *testing.T) {
 	if err := a.check(id(1)); !errors.Is(err, ErrAccountOverloaded) {
 		t.Errorf("the loud one: %v", err)
 	}
+	a.total, a.work[id(1)] = leastWork-1, leastWork-6
+	if err := a.check(id(1)); err != nil {
+		t.Errorf("a node that does little refuses: %v", err)
+	}
+	a.total, a.work[id(1)] = leastWork, leastWork-5
 	for _, quiet := range []byte{2, 3} {
 		if err := a.check(id(quiet)); err != nil {
 			t.Errorf("quiet account %d: %v", quiet, err)
@@ -133,6 +138,7 @@ func TestAnAccountWhoseDeliveriesWaitForSlotsIsLate(t *testing.T) {
 	} {
 		q := testQueue(100, 1000, 100, 1<<20)
 		a := newAdmission(newCommitter(100, 1<<20), q)
+		q.shortAt = time.Now() // slots ran out just now
 		push := func(n int) {
 			ds := waitingFor(1, 11, 4, n)
 			for _, d := range ds {

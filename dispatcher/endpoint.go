@@ -50,6 +50,7 @@ type endpoint struct {
 
 	brisk     bool // its last attempt succeeded within briskFor
 	window    int
+	movedAt   time.Time // when the window last changed
 	ramp      int       // a window below it grows by one for each success
 	successes int       // since the window was last widened
 	recent    uint32    // the last attempts, the newest lowest; 1: overloaded or out of reach
@@ -95,7 +96,7 @@ func (e *endpoint) aim(url string, limit int, p pace) {
 
 // cautious is for an endpoint of which only retries are known: they may have failed for a reason that
 // still holds.
-func (e *endpoint) cautious() { e.window = min(e.window, unknownWindow) }
+func (e *endpoint) cautious(now time.Time) { e.window, e.movedAt = min(e.window, unknownWindow), now }
 
 func (e *endpoint) down() bool { return e.failures >= downAfter && !weaken.Off(weaken.Gate) }
 
@@ -126,7 +127,7 @@ func (e *endpoint) ended(now time.Time, l lesson) {
 		return
 	case succeeded:
 		e.brisk = l.took < briskFor
-		e.succeed()
+		e.succeed(now)
 		return
 	case busy:
 		// It is there and says how it is: neither down nor healthy.
@@ -138,7 +139,7 @@ func (e *endpoint) ended(now time.Time, l lesson) {
 				gap = l.gap // a lone delivery keeps to its schedule
 			}
 			e.probeAt = now.Add(gap)
-			e.window, e.ramp, e.successes, e.recent = 1, e.limit, 0, 0
+			e.window, e.movedAt, e.ramp, e.successes, e.recent = 1, now, e.limit, 0, 0
 		} else {
 			e.remember(now, l.kind == overloaded)
 		}
@@ -150,7 +151,7 @@ func (e *endpoint) ended(now time.Time, l lesson) {
 	e.restUntil = later(e.restUntil, now.Add(l.rest))
 }
 
-func (e *endpoint) succeed() {
+func (e *endpoint) succeed(now time.Time) {
 	e.recent <<= 1
 	e.failures = 0
 	switch e.successes++; {
@@ -159,7 +160,7 @@ func (e *endpoint) succeed() {
 		e.window = e.limit
 	case e.window < e.ramp || e.successes >= widenAfter:
 		e.window++
-		e.successes = 0
+		e.movedAt, e.successes = now, 0
 	}
 }
 
@@ -178,7 +179,7 @@ func (e *endpoint) narrow(now time.Time) {
 	if now.Sub(e.halvedAt) < halveEvery {
 		return
 	}
-	e.halvedAt = now
+	e.halvedAt, e.movedAt = now, now
 	e.window = max(e.window/2, 1)
 	e.ramp, e.successes, e.recent = e.window, 0, 0
 }
@@ -188,7 +189,7 @@ func (e *endpoint) narrow(now time.Time) {
 func (e *endpoint) spentAt() time.Time {
 	at := later(e.restUntil, e.pace.turn)
 	if e.window < e.limit {
-		at = later(at, e.halvedAt.Add(narrowFor))
+		at = later(at, e.movedAt.Add(narrowFor))
 	}
 	return at
 }

@@ -220,3 +220,23 @@ func TestNoPeriodHoldsMoreThanARateLimitAllows(t *testing.T) {
 		}
 	}
 }
+
+func TestANarrowWindowIsRemembered(t *testing.T) {
+	for what, e := range map[string]*endpoint{"back from down": newEndpoint(), "unknown": newEndpoint(), "halved": newEndpoint()} {
+		switch what {
+		case "back from down":
+			e.learn(start, 5, lesson{kind: failed})
+			e.learn(start, 1, lesson{kind: succeeded})
+		case "unknown":
+			e.cautious(start)
+		case "halved":
+			e.narrow(start)
+		}
+		if at := e.spentAt(); !at.Equal(start.Add(narrowFor)) {
+			t.Errorf("%s: forgotten after %s", what, at.Sub(start))
+		}
+	}
+	if at := newEndpoint().spentAt(); !at.IsZero() {
+		t.Errorf("a healthy one is remembered until %s", at)
+	}
+}

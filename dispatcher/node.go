@@ -113,6 +113,7 @@ func (d *Dispatcher) renew(ctx context.Context) error {
 		return err
 	}
 	d.node.held(sent, l)
+	d.queue.divide(l.Live)
 	return nil
 }
 
@@ -151,7 +152,6 @@ func (d *Dispatcher) leaseLoop(ctx context.Context) {
 				d.log.Info("the lease is held again")
 				since = time.Now()
 			}
-			d.queue.divide(int(d.node.live.Load()))
 			// The lease may have run out and been renewed between two looks at it.
 			d.startSenders(d.queue.wake())
 			if moved := time.Duration(d.node.offset.Load() - offset).Abs(); moved > maxClockStep {

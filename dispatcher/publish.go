@@ -98,8 +98,15 @@ func (d *Dispatcher) Publish(ctx context.Context, pubs []Publication) ([]Receipt
 }
 
 // Admit answers [ErrOverloaded] or [ErrAccountOverloaded] if a publish of the account's would be now, so
-// that it can be refused before its body is read. The nil account asks for everybody.
-func (d *Dispatcher) Admit(account uuid.UUID) error { return d.admission.check(account) }
+// that it can be refused before its body is read. The nil account asks for everybody. It takes its time
+// to refuse an account: whoever asks again at once would keep the node busy with refusing.
+func (d *Dispatcher) Admit(ctx context.Context, account uuid.UUID) error {
+	err := d.admission.check(account)
+	if errors.Is(err, ErrAccountOverloaded) {
+		pause(ctx, refusalPause)
+	}
+	return err
+}
 
 // submit matches a call and waits for its commit.
 func (d *Dispatcher) submit(ctx context.Context, cl *call) error {
@@ -120,7 +127,7 @@ func (d *Dispatcher) submit(ctx context.Context, cl *call) error {
 		p.OccurredAt = p.OccurredAt.Truncate(time.Millisecond)
 	}
 	for account := range cl.accounts {
-		if err := d.Admit(account); err != nil {
+		if err := d.admission.check(account); err != nil {
 			return err
 		}
 	}
@@ -137,7 +144,7 @@ func (d *Dispatcher) submit(ctx context.Context, cl *call) error {
 		return err
 	}
 	for account, n := range cl.accounts {
-		d.admission.published(account, n)
+		d.admission.published(account, n*(len(cl.pubs)+cl.owed)/len(cl.pubs))
 	}
 	patience := time.NewTimer(maxCommitWait)
 	defer patience.Stop()

@@ -36,8 +36,9 @@ type queue struct {
 	waiting  int                 // deliveries
 	flying   int                 // deliveries taken and not done
 	senders  int
-	down     int   // endpoints
-	bytes    int64 // payloads of waiting deliveries, each event's once
+	shortAt  time.Time // when all slots were in use and something was ready
+	down     int       // endpoints
+	bytes    int64     // payloads of waiting deliveries, each event's once
 }
 
 type accountQueue struct {
@@ -47,6 +48,7 @@ type accountQueue struct {
 	waiting int
 	flying  int
 	inTurns bool
+	shortAt time.Time // when something was ready and its share of the slots was in use
 	lateAt  time.Time // when a delivery left that had waited too long for a slot
 }
 
@@ -55,6 +57,7 @@ type accountQueue struct {
 type hookQueue struct {
 	id       uuid.UUID
 	account  *accountQueue
+	hook     *registry.Webhook // as it was told last; nil: not known here
 	endpoint endpoint
 	waiting  fifo[*delivery]
 	flying   int
@@ -97,7 +100,7 @@ func (q *queue) push(ds []*delivery) (start int, over []*delivery) {
 		q.waiting++
 		q.ready(h, now)
 	}
-	return q.start(), over
+	return q.start(now), over
 }
 
 func (q *queue) fits(h *hookQueue, now time.Time) bool {
@@ -112,8 +115,12 @@ func (q *queue) fits(h *hookQueue, now time.Time) bool {
 
 // start is how many senders the caller must start now: one, if something is ready that no other may be
 // about to take. It starts the next one itself.
-func (q *queue) start() int {
-	if q.closed || q.turns.len() == 0 || q.senders >= q.slots {
+func (q *queue) start(now time.Time) int {
+	switch {
+	case q.closed || q.turns.len() == 0:
+		return 0
+	case q.senders >= q.slots:
+		q.shortAt = now
 		return 0
 	}
 	q.senders++
@@ -124,7 +131,7 @@ func (q *queue) start() int {
 func (q *queue) wake() (start int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return q.start()
+	return q.start(time.Now())
 }
 
 // resume lets webhooks go on whose time has come.
@@ -138,7 +145,7 @@ func (q *queue) resume(hooks []uuid.UUID) (start int) {
 			q.drop(h, now)
 		}
 	}
-	return q.start()
+	return q.start(now)
 }
 
 // take hands out the next delivery, and answers how many senders to start for those behind it. When
@@ -154,7 +161,7 @@ func (q *queue) take() (d *delivery, start int) {
 			q.turns.push(a)
 		}
 		if h != nil {
-			return q.depart(h, now), q.start()
+			return q.depart(h, now), q.start(now)
 		}
 	}
 	q.senders--
@@ -165,6 +172,7 @@ func (q *queue) take() (d *delivery, start int) {
 func (q *queue) nextHook(a *accountQueue, now time.Time) *hookQueue {
 	free := q.slots - q.flying
 	if a.flying >= free && !weaken.Off(weaken.Slots) {
+		a.shortAt = now
 		return nil
 	}
 	// The account may come to hold half of what the others leave. So much of it is free:
@@ -177,6 +185,7 @@ func (q *queue) nextHook(a *accountQueue, now time.Time) *hookQueue {
 			q.ready(h, now)
 		case h.flying > 0 && h.flying >= left && !weaken.Off(weaken.Slots):
 			a.turns.push(h)
+			a.shortAt = now
 		default:
 			h.inTurns = false
 			return h
@@ -190,7 +199,8 @@ func (q *queue) depart(h *hookQueue, now time.Time) *delivery {
 	d := h.waiting.pop()
 	d.endpoint = h.endpoint.state()
 	// Only an endpoint that answers soon tells whether it is slots that are missing.
-	if h.endpoint.brisk && now.Sub(later(d.queuedAt, h.heldAt)) > maxWait {
+	since := later(d.queuedAt, h.heldAt)
+	if h.endpoint.brisk && now.Sub(since) > maxWait && later(q.shortAt, h.account.shortAt).After(since) {
 		h.account.lateAt = now
 	}
 	h.endpoint.pace.started(now)
@@ -258,7 +268,7 @@ func (q *queue) room(webhook uuid.UUID, w *registry.Webhook) (n int, again time.
 	h := q.hook(webhook, account, w)
 	defer q.drop(h, now)
 	if !known {
-		h.endpoint.cautious()
+		h.endpoint.cautious(now)
 	}
 	if free := q.depth - q.waiting - h.account.waiting; free <= 0 {
 		return 0, now.Add(noRoomWait)
@@ -315,7 +325,15 @@ func (q *queue) forget(webhook uuid.UUID) {
 func (q *queue) divide(nodes int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.share = max(nodes, 1)
+	if nodes = max(nodes, 1); nodes == q.share {
+		return
+	}
+	q.share = nodes
+	now := time.Now()
+	for _, h := range q.hooks {
+		q.aim(h, h.hook)
+		q.ready(h, now)
+	}
 }
 
 // space is how many more deliveries fit.
@@ -399,6 +417,7 @@ func (q *queue) hook(webhook, account uuid.UUID, w *registry.Webhook) *hookQueue
 // aim tells an endpoint what w says. A webhook that is disabled or unknown has none that could bear too
 // much: its deliveries end without a request.
 func (q *queue) aim(h *hookQueue, w *registry.Webhook) {
+	h.hook = w
 	was := h.endpoint.down()
 	if w == nil || !w.Enabled() {
 		h.endpoint.aim("", defaultLimit, pace{})

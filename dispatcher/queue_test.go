@@ -167,6 +167,20 @@ func TestARateLimitIsCountedWhereRequestsStart(t *testing.T) {
 	}
 }
 
+func TestLimitsChangeWithTheNodes(t *testing.T) {
+	q := testQueue(100, 1000, 100, 1<<20)
+	q.push(waitingFor(1, 11, 4, 20))
+	q.push(waitingFor(1, 12, 1, 20))
+	q.divide(2)
+	if got, _ := taken(q, 20); len(got) != 2+1 {
+		t.Errorf("half of 4 and at least one of 1: %v", got)
+	}
+	q.divide(1)
+	if got, _ := taken(q, 20); len(got) != 2 {
+		t.Errorf("alone again: %v", got)
+	}
+}
+
 func TestRetriesAreClaimedAtOnceForANewURL(t *testing.T) {
 	q := testQueue(100, 1000, 100, 1<<20)
 	for range downAfter {

@@ -17,6 +17,7 @@ import (
 	"github.com/fanfare-webhooks/fanfare"
 	"github.com/fanfare-webhooks/fanfare/internal/egress"
 	"github.com/fanfare-webhooks/fanfare/internal/store"
+	"github.com/fanfare-webhooks/fanfare/internal/weaken"
 	"github.com/fanfare-webhooks/fanfare/registry"
 	"github.com/fanfare-webhooks/fanfare/retry"
 	"github.com/fanfare-webhooks/fanfare/signature"
@@ -188,6 +189,9 @@ func (d *Dispatcher) attempt(dl *delivery, w *registry.Webhook, req *egress.Requ
 	next := retry.Schedule(w.RetrySchedule).AfterAttempt(retry.Ended{
 		Outcome: out, Trigger: dl.trigger, At: ended, First: dl.firstAt, Tries: dl.tries,
 	}, rand.Float64()) //nolint:gosec // jitter
+	if weaken.Off(weaken.Schedule) && next.State == fanfare.Pending {
+		next.RetryAt = ended
+	}
 	a.Verdict, a.Error = out.Verdict, out.Error
 	if a.ErrorDetail == "" {
 		a.ErrorDetail = answered(out.Error, r.Status)
