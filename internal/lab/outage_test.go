@@ -16,7 +16,6 @@ type outage struct {
 	down        time.Duration
 	probes      int           // at least so many are awaited while it is down
 	latency     time.Duration // of its answers
-	steep       bool          // the ramp is not asserted
 	cap         float64       // requests a second that it takes when it is back, 429 beyond; 0: any
 	rate        float64       // of the healthy webhook beside it, of the same account
 	baseline    time.Duration // 0: latencies are not compared
@@ -83,9 +82,7 @@ func (o *outage) run(l *lab) {
 			refused++
 		}
 	}
-	if !o.steep {
-		l.report.none("requests ahead of the ramp", int64(steep))
-	}
+	l.report.none("requests ahead of the ramp", int64(steep))
 	l.report.figure("in flight at most", float64(endpoints[0].inFlight()))
 	l.report.atMost("429 among its requests", float64(refused)/float64(max(len(journal)-was, 1)), 0.05)
 	if o.baseline > 0 {
@@ -113,7 +110,5 @@ var f4Short = outage{
 
 func TestAnEndpointThatIsDownIsProbedAndThenServed(t *testing.T) {
 	t.Parallel()
-	o := f4Short
-	o.steep = true
-	run(t, "F4 short", "", &o).finish(t)
+	run(t, "F4 short", "", &f4Short).finish(t)
 }
