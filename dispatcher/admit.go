@@ -23,10 +23,10 @@ var (
 
 const (
 	// maxParking is how many deliveries may wait for the recorder to park them.
-	maxParking = 100_000
+	maxParking = 2 * maxCallFanOut
 	// maxDelay is how long a goroutine may wait for a CPU, nine times in ten, before the node is short of
 	// them. A delivery waits some five times between its publish and its arrival.
-	maxDelay = 40 * time.Millisecond
+	maxDelay = 20 * time.Millisecond
 	// maxWait is how long a delivery may wait for a slot before its account is late.
 	maxWait = 100 * time.Millisecond
 	// lateFor is how long an account that is late is refused.
@@ -34,8 +34,12 @@ const (
 	// delayEvery is how often that is looked at. A look counts for a quarter of what is held against
 	// maxDelay: a hiccup refuses nobody.
 	delayEvery = 100 * time.Millisecond
+	// maxRunning is how much of the work of publishing may be under way at once: as many calls as are
+	// answered in that time, and leastRunning in any case.
+	maxRunning   = 300 * time.Millisecond
+	leastRunning = 512
 	// refusalPause is how long an account waits for its refusal. It costs the node a timer.
-	refusalPause = 500 * time.Millisecond
+	refusalPause = time.Second
 	// shareOver is the time in which an account's share of the work is counted.
 	shareOver = time.Second
 	// leastWork is how many events and deliveries in that time are worth to be refused: a node that does less
@@ -43,8 +47,8 @@ const (
 	leastWork = 1000
 )
 
-// admission decides who may publish. An account may hold as much as is free of what events and
-// deliveries wait in, so that there is always room for another. An account whose deliveries wait for
+// admission decides who may publish. An account may hold as much as is free of the calls under way, and
+// of what events and deliveries wait in, so that there is always room for another. An account whose deliveries wait for
 // slots is refused, and when CPUs are short whoever publishes more than the average, so that what was
 // accepted is not late. A receiver that is slow refuses nobody: what waits for it waits in Postgres.
 type admission struct {
@@ -52,6 +56,10 @@ type admission struct {
 	queue    *queue
 
 	mu      sync.Mutex        // guards all below
+	running map[uuid.UUID]int // calls of Publish under way, by account
+	runs    int               // sum of running
+	ended   int               // calls since the last look at them
+	rate    float64           // of calls that end, a second
 	short   bool              // of CPUs
 	since   time.Time         // the beginning of the count
 	work    map[uuid.UUID]int // events and their deliveries, by account
@@ -61,7 +69,10 @@ type admission struct {
 }
 
 func newAdmission(c *committer, q *queue) *admission {
-	return &admission{incoming: c, queue: q, work: make(map[uuid.UUID]int), parking: make(map[uuid.UUID]int)}
+	return &admission{
+		incoming: c, queue: q,
+		running: make(map[uuid.UUID]int), work: make(map[uuid.UUID]int), parking: make(map[uuid.UUID]int),
+	}
 }
 
 // check answers an error if the account may not publish now. The nil account is only held against what
@@ -73,7 +84,7 @@ func (a *admission) check(account uuid.UUID) error {
 	if err := a.incoming.room(account); err != nil {
 		return err
 	}
-	if a.queue.late(account) {
+	if account != uuid.Nil && a.queue.late(account) {
 		return ErrAccountOverloaded
 	}
 	a.mu.Lock()
@@ -83,11 +94,30 @@ func (a *admission) check(account uuid.UUID) error {
 		return ErrOverloaded
 	case account == uuid.Nil:
 		return nil
-	case a.parking[account] > maxParking-a.parked,
-		a.short && a.total >= leastWork && a.work[account]*len(a.work) >= a.total:
+	case a.running[account] >= max(leastRunning, int(a.rate*maxRunning.Seconds()))-a.runs,
+		a.parking[account] > maxParking-a.parked,
+		a.short && time.Since(a.since) <= 2*shareOver && a.total >= leastWork && a.work[account]*len(a.work) >= a.total:
 		return ErrAccountOverloaded
 	}
 	return nil
+}
+
+// begins counts a call of Publish; ends takes it off.
+func (a *admission) begins(account uuid.UUID) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.running[account]++
+	a.runs++
+}
+
+func (a *admission) ends(account uuid.UUID) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.runs--
+	a.ended++
+	if a.running[account]--; a.running[account] == 0 {
+		delete(a.running, account)
+	}
 }
 
 // published counts an account's events and deliveries.
@@ -112,11 +142,14 @@ func (a *admission) parks(account uuid.UUID, n int) {
 	}
 }
 
-// waits says how long goroutines waited for a CPU of late.
-func (a *admission) waits(delay time.Duration) {
+// look takes in how long goroutines waited for a CPU of late, and how many calls ended since the last
+// look, [delayEvery] ago.
+func (a *admission) look(delay time.Duration) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.short = delay > maxDelay
+	a.rate += (float64(a.ended)/delayEvery.Seconds() - a.rate) / 4
+	a.ended = 0
 }
 
 // delayLoop watches how long goroutines wait for a CPU.
@@ -134,7 +167,7 @@ func (d *Dispatcher) delayLoop(ctx context.Context) {
 		case <-t.C:
 		}
 		delay += (seen.sinceLast() - delay) / 4
-		d.admission.waits(delay)
+		d.admission.look(delay)
 		d.metrics.schedDelay.Set(delay.Seconds())
 	}
 }

@@ -65,17 +65,17 @@ func TestParkingCountsAgainstWhoCausedIt(t *testing.T) {
 
 func TestOnlyLoudAccountsAreRefusedWhenCPUsAreShort(t *testing.T) {
 	a := newAdmission(newCommitter(100, 1<<20), testQueue(10, 100, 100, 1<<20))
-	a.waits(2 * maxDelay)
+	a.look(2 * maxDelay)
 	if err := a.check(id(1)); err != nil {
 		t.Errorf("who never published is refused: %v", err)
 	}
-	a.waits(0)
+	a.look(0)
 	a.published(id(1), leastWork)
 	a.published(id(2), 5)
 	if err := a.check(id(1)); err != nil {
 		t.Errorf("refused for nothing: %v", err)
 	}
-	a.waits(2 * maxDelay)
+	a.look(2 * maxDelay)
 	if err := a.check(id(1)); !errors.Is(err, ErrAccountOverloaded) {
 		t.Errorf("the loud one: %v", err)
 	}
@@ -89,7 +89,7 @@ func TestOnlyLoudAccountsAreRefusedWhenCPUsAreShort(t *testing.T) {
 			t.Errorf("quiet account %d: %v", quiet, err)
 		}
 	}
-	a.waits(maxDelay / 2)
+	a.look(maxDelay / 2)
 	if err := a.check(id(1)); err != nil {
 		t.Errorf("refused after it was over: %v", err)
 	}
@@ -139,6 +139,9 @@ func TestAnAccountWhoseDeliveriesWaitForSlotsIsLate(t *testing.T) {
 		q := testQueue(100, 1000, 100, 1<<20)
 		a := newAdmission(newCommitter(100, 1<<20), q)
 		q.shortAt = time.Now() // slots ran out just now
+		for n := range byte(100) {
+			q.accounts[id(100+n)] = &accountQueue{} // so many want some
+		}
 		push := func(n int) {
 			ds := waitingFor(1, 11, 4, n)
 			for _, d := range ds {
@@ -163,5 +166,34 @@ func TestAnAccountWhoseDeliveriesWaitForSlotsIsLate(t *testing.T) {
 		if err := a.check(id(2)); err != nil {
 			t.Errorf("%s: another account: %v", tc.what, err)
 		}
+	}
+}
+
+func TestAnAccountHoldsAsManyCallsAsAreFree(t *testing.T) {
+	a := newAdmission(newCommitter(100, 1<<20), testQueue(10, 100, 100, 1<<20))
+	for range leastRunning / 2 {
+		if err := a.check(id(1)); err != nil {
+			t.Fatalf("with %d under way: %v", a.runs, err)
+		}
+		a.begins(id(1))
+	}
+	if err := a.check(id(1)); !errors.Is(err, ErrAccountOverloaded) {
+		t.Errorf("with half of them: %v", err)
+	}
+	if err := a.check(id(2)); err != nil {
+		t.Errorf("another: %v", err)
+	}
+	for range 20 { // two seconds in which 20,000 are answered
+		a.ended += 1000
+		a.look(0)
+	}
+	if err := a.check(id(1)); err != nil {
+		t.Errorf("a node that answers 10,000 a second: %v", err)
+	}
+	for range leastRunning / 2 {
+		a.ends(id(1))
+	}
+	if a.runs != 0 || len(a.running) != 0 {
+		t.Errorf("%d are under way, %v", a.runs, a.running)
 	}
 }

@@ -125,6 +125,7 @@ func (d *Dispatcher) claimLoop(ctx context.Context) {
 }
 
 func (d *Dispatcher) rescan(ctx context.Context) {
+	d.startSenders(d.queue.refresh(d.registry.Snapshot()))
 	short, cancel := context.WithTimeout(ctx, engineDeadline)
 	defer cancel()
 	due, err := d.store.DueWebhooks(short)
@@ -152,9 +153,14 @@ func (d *Dispatcher) claimDue(ctx context.Context) time.Duration {
 	}
 	wants := make([]store.Want, 0, len(hooks))
 	left := min(claimRows, d.queue.space())
-	snap := d.registry.Snapshot()
+	snap, promised := d.registry.Snapshot(), make(map[uuid.UUID]int)
 	for _, id := range hooks {
-		room, again := d.queue.room(id, snap.Webhook(id))
+		w := snap.Webhook(id)
+		var account uuid.UUID
+		if w != nil {
+			account = w.AccountID
+		}
+		room, again := d.queue.room(id, w, promised[account])
 		switch room = min(room, left); {
 		case room > 0:
 		case left == 0:
@@ -167,8 +173,10 @@ func (d *Dispatcher) claimDue(ctx context.Context) time.Duration {
 			continue
 		}
 		left -= room
+		promised[account] += room
 		wants = append(wants, store.Want{WebhookID: id, Room: room})
 	}
+	d.startSenders(d.queue.wake())
 	if len(wants) == 0 {
 		return 0
 	}

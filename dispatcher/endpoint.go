@@ -64,6 +64,7 @@ type endpoint struct {
 // lesson is what an attempt taught about its endpoint.
 type lesson struct {
 	kind kind
+	url  string // that was called; "": none
 	took time.Duration
 	rest time.Duration // that the receiver asked for
 	gap  time.Duration // until the delivery's own next try; 0: it has none
@@ -72,7 +73,8 @@ type lesson struct {
 type kind uint8
 
 const (
-	learnedNothing kind = iota // no request was made, or it failed by our own fault
+	learnedNothing kind = iota // no request was made
+	ourFault                   // it failed by a fault of ours, or by nobody's
 	succeeded
 	failed     // the endpoint works, but refuses what it is sent
 	overloaded // a timeout, a refused connection, a 5xx
@@ -89,6 +91,9 @@ func (e *endpoint) aim(url string, limit int, p pace) {
 		if e.window == e.limit || e.window > limit {
 			e.window = limit
 		}
+		if e.ramp == e.limit {
+			e.ramp = limit
+		}
 		e.limit = limit
 	}
 	e.pace.set(p)
@@ -96,7 +101,11 @@ func (e *endpoint) aim(url string, limit int, p pace) {
 
 // cautious is for an endpoint of which only retries are known: they may have failed for a reason that
 // still holds.
-func (e *endpoint) cautious(now time.Time) { e.window, e.movedAt = min(e.window, unknownWindow), now }
+func (e *endpoint) cautious(now time.Time) {
+	if e.url != "" {
+		e.window, e.movedAt = min(e.window, unknownWindow), now
+	}
+}
 
 func (e *endpoint) down() bool { return e.failures >= downAfter && !weaken.Off(weaken.Gate) }
 
@@ -125,20 +134,25 @@ func (e *endpoint) ended(now time.Time, l lesson) {
 	switch l.kind {
 	case learnedNothing:
 		return
+	case ourFault:
+		if e.down() {
+			e.probeAt = now.Add(min(max(l.gap, 0), probeEvery))
+		}
+		return
 	case succeeded:
 		e.brisk = l.took < briskFor
 		e.succeed(now)
 		return
 	case busy:
 		// It is there and says how it is: neither down nor healthy.
-		e.narrow(now)
+		if e.down() {
+			e.probeAt = now.Add(probeGap(l))
+		} else {
+			e.narrow(now)
+		}
 	default:
 		if e.failures++; e.down() {
-			gap := probeEvery
-			if 0 < l.gap && l.gap < gap {
-				gap = l.gap // a lone delivery keeps to its schedule
-			}
-			e.probeAt = now.Add(gap)
+			e.probeAt = now.Add(probeGap(l))
 			e.window, e.movedAt, e.ramp, e.successes, e.recent = 1, now, e.limit, 0, 0
 		} else {
 			e.remember(now, l.kind == overloaded)
@@ -149,6 +163,14 @@ func (e *endpoint) ended(now time.Time, l lesson) {
 		l.rest = throttled
 	}
 	e.restUntil = later(e.restUntil, now.Add(l.rest))
+}
+
+// probeGap is how long after a probe the next one is due. A lone delivery keeps to its schedule.
+func probeGap(l lesson) time.Duration {
+	if 0 < l.gap && l.gap < probeEvery {
+		return l.gap
+	}
+	return probeEvery
 }
 
 func (e *endpoint) succeed(now time.Time) {
@@ -231,8 +253,13 @@ func newPace(count int, per time.Duration) pace {
 	return pace{step: step, slack: step * time.Duration(early)}
 }
 
-// set takes over another limit and keeps the turn.
-func (p *pace) set(to pace) { p.step, p.slack = to.step, to.slack }
+// set takes over another limit. The turn stays, but for what a higher limit makes of the last step.
+func (p *pace) set(to pace) {
+	if to.step < p.step {
+		p.turn = p.turn.Add(to.step - p.step)
+	}
+	p.step, p.slack = to.step, to.slack
+}
 
 // next is when a request may start; the zero time: at any.
 func (p *pace) next() time.Time {

@@ -240,3 +240,34 @@ func TestANarrowWindowIsRemembered(t *testing.T) {
 		t.Errorf("a healthy one is remembered until %s", at)
 	}
 }
+
+func TestAProbeThatSaysLittleIsFollowedByAWait(t *testing.T) {
+	for what, l := range map[string]lesson{"429": {kind: busy}, "our own fault": {kind: ourFault, gap: time.Hour}} {
+		e := newEndpoint()
+		e.learn(start, 5, lesson{kind: overloaded})
+		probe := start.Add(probeEvery)
+		e.learn(probe, 1, l)
+		if ok, at := e.next(probe, 0); ok || !at.Equal(probe.Add(probeEvery)) {
+			t.Errorf("%s: %v, next at %s", what, ok, at)
+		}
+		if e.learn(probe.Add(probeEvery), 2, lesson{kind: succeeded}); e.window != 3 {
+			t.Errorf("%s: the window is %d after two successes", what, e.window)
+		}
+	}
+	e := newEndpoint()
+	e.learn(start, 5, lesson{kind: overloaded})
+	e.learn(start.Add(probeEvery), 1, lesson{kind: learnedNothing})
+	if ok, _ := e.next(start.Add(probeEvery), 0); !ok {
+		t.Error("what ended without a request took the probe's place")
+	}
+}
+
+func TestAHigherRateLimitHoldsAtOnce(t *testing.T) {
+	e := newEndpoint()
+	e.aim("https://example.com", limit, newPace(1, time.Hour))
+	e.pace.started(start)
+	e.aim("https://example.com", limit, newPace(100, time.Second))
+	if ok, at := e.next(start.Add(time.Second), 0); !ok {
+		t.Errorf("the next starts in %s", at.Sub(start))
+	}
+}

@@ -74,7 +74,7 @@ func newMetrics(reg prometheus.Registerer, d *Dispatcher) *metrics {
 		claimSeconds:  histogram("fanfare_claim_seconds", "How long a claim of retries takes.", []float64{.001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 5, 30}),
 		commitErrors:  counter("fanfare_ingest_errors_total", "Appends to the log that failed or whose outcome is unknown."),
 		stale:         counter("fanfare_ingest_stale_total", "Publishes matched anew because a webhook, account or event type had just changed."),
-		parked:        counter("fanfare_deliveries_parked_total", "Deliveries put off to Postgres because the queue was full."),
+		parked:        counter("fanfare_deliveries_parked_total", "Deliveries put off to Postgres because there was no room in memory, or because their endpoint is down or rests."),
 		takeovers:     counter("fanfare_takeovers_total", "Groups of events taken over from dead nodes or from a lost memory."),
 		quarantined:   counter("fanfare_quarantined_total", "Deliveries given up because nodes kept dying with them."),
 		rejected:      counter("fanfare_recorder_rejected_total", "Outcomes that Postgres refused and that were left out. Must stay 0."),
@@ -83,7 +83,7 @@ func newMetrics(reg prometheus.Registerer, d *Dispatcher) *metrics {
 		openGroups:    gauge("fanfare_open_groups", "Commits in the database some of whose deliveries have no outcome yet."),
 		retriesDue:    gauge("fanfare_retries_due", "Retries that are due and free, counted up to 10,000."),
 		oldestDue:     gauge("fanfare_oldest_due_seconds", "How long the longest-due free retry has waited."),
-		schedDelay:    gauge("fanfare_scheduling_delay_seconds", "How long one in ten waits for a CPU takes at least, of late; over 0.04 loud accounts are refused."),
+		schedDelay:    gauge("fanfare_scheduling_delay_seconds", "How long one in ten waits for a CPU takes at least, of late; over 0.02 loud accounts are refused."),
 		outboxAge:     gauge("fanfare_outbox_age_seconds", "How long the longest-due row of the outbox has waited."),
 	}
 	reg.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{

@@ -131,6 +131,8 @@ func (d *Dispatcher) submit(ctx context.Context, cl *call) error {
 			return err
 		}
 	}
+	d.admission.begins(cl.pubs[0].AccountID)
+	defer d.admission.ends(cl.pubs[0].AccountID)
 	if err := d.match(cl); err != nil {
 		// Whoever is about to say that it does not know something asks Postgres first.
 		if err := d.registry.CatchUp(ctx); err != nil {
@@ -140,11 +142,11 @@ func (d *Dispatcher) submit(ctx context.Context, cl *call) error {
 			return err
 		}
 	}
-	if err := d.incoming.add(cl, false); err != nil {
-		return err
-	}
 	for account, n := range cl.accounts {
 		d.admission.published(account, n*(len(cl.pubs)+cl.owed)/len(cl.pubs))
+	}
+	if err := d.incoming.add(cl, false); err != nil { // from here on the committer has it
+		return err
 	}
 	patience := time.NewTimer(maxCommitWait)
 	defer patience.Stop()

@@ -110,7 +110,23 @@ func (q *queue) fits(h *hookQueue, now time.Time) bool {
 	case h.endpoint.shut(now, h.flying+h.waiting.len()):
 		return false
 	}
-	return weaken.Off(weaken.Park) || h.account.waiting < q.depth-q.waiting && h.waiting.len() < q.hookDepth
+	return weaken.Off(weaken.Park) || q.spare(h) > 0
+}
+
+// spare is how many more of a webhook's deliveries fit in memory. It leaves the others of its account
+// room, as its account leaves the other accounts.
+func (q *queue) spare(h *hookQueue) int {
+	// The account may come to hold half of what the others leave. So much of it is free:
+	left := (q.depth - q.waiting - h.account.waiting + 1) / 2
+	return min(q.most(h), left) - h.waiting.len()
+}
+
+// most is how many of a webhook's deliveries memory may hold: no more than a rate limit lets go soon.
+func (q *queue) most(h *hookQueue) int {
+	if step := h.endpoint.pace.step; step > 0 {
+		return min(q.hookDepth, 1+int(maxHeld/step))
+	}
+	return q.hookDepth
 }
 
 // start is how many senders the caller must start now: one, if something is ready that no other may be
@@ -200,7 +216,8 @@ func (q *queue) depart(h *hookQueue, now time.Time) *delivery {
 	d.endpoint = h.endpoint.state()
 	// Only an endpoint that answers soon tells whether it is slots that are missing.
 	since := later(d.queuedAt, h.heldAt)
-	if h.endpoint.brisk && now.Sub(since) > maxWait && later(q.shortAt, h.account.shortAt).After(since) {
+	if a := h.account; h.endpoint.brisk && now.Sub(since) > maxWait && later(q.shortAt, a.shortAt).After(since) &&
+		(a.flying+1)*(len(q.accounts)+1) >= q.slots { // the others are not those who have them
 		h.account.lateAt = now
 	}
 	h.endpoint.pace.started(now)
@@ -240,10 +257,15 @@ func (q *queue) done(d *delivery, l lesson) (park []*delivery) {
 	h.flying--
 	h.account.flying--
 	q.flying--
-	was := h.endpoint.down()
+	if l.url != "" && l.url != h.endpoint.url {
+		l = lesson{} // it is about another endpoint
+	}
+	if h.endpoint.down() {
+		q.down--
+	}
 	h.endpoint.ended(now, l)
-	if is := h.endpoint.down(); is != was {
-		q.down += map[bool]int{true: 1, false: -1}[is]
+	if h.endpoint.down() {
+		q.down++
 	}
 	if h.endpoint.shut(now, h.flying) {
 		park = q.empty(h)
@@ -254,9 +276,10 @@ func (q *queue) done(d *delivery, l lesson) (park []*delivery) {
 	return park
 }
 
-// room is how many more of a webhook's retries are worth claiming: enough to keep its requests going. If
-// it is 0, again tells when to ask anew; the zero time: the webhook becomes hungry.
-func (q *queue) room(webhook uuid.UUID, w *registry.Webhook) (n int, again time.Time) {
+// room is how many more of a webhook's retries are worth claiming, enough to keep its requests going, if
+// so many were promised to its account already. If it is 0, again tells when to ask anew; the zero time:
+// the webhook becomes hungry.
+func (q *queue) room(webhook uuid.UUID, w *registry.Webhook, promised int) (n int, again time.Time) {
 	now := time.Now()
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -270,9 +293,12 @@ func (q *queue) room(webhook uuid.UUID, w *registry.Webhook) (n int, again time.
 	if !known {
 		h.endpoint.cautious(now)
 	}
-	if free := q.depth - q.waiting - h.account.waiting; free <= 0 {
-		return 0, now.Add(noRoomWait)
-	} else if n = min(q.wanted(h, now)-h.waiting.len()-h.flying, free); n > 0 {
+	q.ready(h, now) // what is new about it may let it go
+	if want := q.wanted(h, now) - h.waiting.len() - h.flying; want > 0 {
+		// Each that is pushed makes the webhook's share smaller by one, too.
+		if n = min(want, (q.spare(h)-promised+1)/2); n <= 0 {
+			return 0, now.Add(noRoomWait)
+		}
 		h.hungry = false
 		return n, time.Time{}
 	}
@@ -295,9 +321,9 @@ func (q *queue) wanted(h *hookQueue, now time.Time) int {
 		}
 		return 0
 	case e.window >= e.limit && e.failures == 0:
-		return q.hookDepth
+		return q.most(h)
 	}
-	return min(4*e.window, q.hookDepth)
+	return min(4*e.window, q.most(h))
 }
 
 // late reports whether an account's deliveries had to wait too long for slots just now.
@@ -319,6 +345,20 @@ func (q *queue) forget(webhook uuid.UUID) {
 		q.ready(h, now)
 		q.drop(h, now)
 	}
+}
+
+// refresh tells every endpoint what the registry says of it, which otherwise comes with its deliveries. It
+// answers how many senders to start.
+func (q *queue) refresh(snap *registry.Snapshot) (start int) {
+	now := time.Now()
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for id, h := range q.hooks {
+		q.aim(h, snap.Webhook(id))
+		q.ready(h, now)
+		q.drop(h, now)
+	}
+	return q.start(now)
 }
 
 // divide says by how many nodes each webhook's limits are shared.

@@ -131,9 +131,9 @@ func TestWhatFindsNoRoomComesBack(t *testing.T) {
 		account, hook byte
 		n, over       int
 	}{
-		{"one webhook", 1, 11, 7, 2},
-		{"one account", 1, 12, 5, 2},
-		{"another account", 2, 21, 5, 1},
+		{"one webhook", 1, 11, 7, 3},
+		{"one account", 1, 12, 5, 3},
+		{"another account", 2, 21, 5, 2},
 	} {
 		if _, over := q.push(waiting(tc.account, tc.hook, tc.n)); len(over) != tc.over {
 			t.Errorf("%s: %d over, want %d", tc.what, len(over), tc.over)
@@ -158,9 +158,15 @@ func TestARateLimitIsCountedWhereRequestsStart(t *testing.T) {
 	q := testQueue(100, 1000, 100, 1<<20)
 	ds := waiting(1, 11, 3)
 	ds[0].hook.RateLimit = fanfare.RateLimit{Count: 1, Per: time.Hour}
-	q.push(ds)
+	if _, over := q.push(ds); len(over) != 2 {
+		t.Errorf("%d of 3 wait in Postgres, where they have an hour to wait", len(over))
+	}
 	if got, _ := taken(q, 3); len(got) != 1 {
 		t.Errorf("%d started", len(got))
+	}
+	q.push(ds[1:])
+	if got, _ := taken(q, 3); len(got) != 0 {
+		t.Errorf("%d more started", len(got))
 	}
 	if _, next := q.paced.pop(time.Now(), 1); time.Until(next) < time.Minute {
 		t.Errorf("the next starts in %s", time.Until(next))
@@ -178,6 +184,49 @@ func TestLimitsChangeWithTheNodes(t *testing.T) {
 	q.divide(1)
 	if got, _ := taken(q, 20); len(got) != 2 {
 		t.Errorf("alone again: %v", got)
+	}
+}
+
+func TestWhatAnOldURLAnswersTeachesNothingAboutTheNew(t *testing.T) {
+	q := testQueue(100, 1000, 100, 1<<20)
+	q.push(waiting(1, 11, downAfter))
+	_, flying := taken(q, downAfter)
+	moved := waiting(1, 11, 1)
+	moved[0].hook.URL = "https://example.org"
+	q.push(moved)
+	for _, d := range flying {
+		q.done(d, lesson{kind: overloaded, url: "https://example.com"})
+	}
+	if q.down != 0 {
+		t.Error("the new address is down")
+	}
+}
+
+func TestAWebhookThatIsGoneIsForgotten(t *testing.T) {
+	q := testQueue(100, 1000, 100, 1<<20)
+	for range downAfter {
+		q.push(waiting(1, 11, 1))
+		_, ds := taken(q, 1)
+		q.done(ds[0], lesson{kind: failed})
+	}
+	q.refresh(new(registry.Snapshot))
+	if len(q.hooks)+len(q.accounts)+q.down != 0 {
+		t.Errorf("%d webhooks, %d accounts, %d down", len(q.hooks), len(q.accounts), q.down)
+	}
+}
+
+func TestNoMoreIsPromisedThanFits(t *testing.T) {
+	q := testQueue(100, 40, 1000, 1<<20)
+	promised := 0
+	var ds []*delivery
+	for hook := range byte(10) {
+		some := waiting(1, 11+hook, 30)
+		n, _ := q.room(some[0].webhook, some[0].hook, promised)
+		ds = append(ds, some[:n]...)
+		promised += n
+	}
+	if _, over := q.push(ds); promised == 0 || len(over) > 0 {
+		t.Errorf("%d of %d have to be put back", len(over), promised)
 	}
 }
 

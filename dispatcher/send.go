@@ -198,7 +198,7 @@ func (d *Dispatcher) attempt(dl *delivery, w *registry.Webhook, req *egress.Requ
 	}
 	a.State, a.Reason, a.RetryAt = next.State, next.Reason, next.RetryAt
 	d.metrics.attempted(a, first, dl.event)
-	if out.Charged {
+	if out.Charged && fault == nil {
 		d.health.ended(a)
 	}
 	d.logAttempt(a)
@@ -210,14 +210,16 @@ func (d *Dispatcher) attempt(dl *delivery, w *registry.Webhook, req *egress.Requ
 			Number: a.Number, Tries: next.Tries, FirstAt: dl.firstAt, DueAt: next.RetryAt,
 		}
 	}
-	return o, learned(out, r, next.RetryAt.Sub(ended))
+	return o, learned(out, r, w.URL, next.RetryAt.Sub(ended))
 }
 
 // learned is what an attempt says about its endpoint; gap is until the delivery's next.
-func learned(out retry.Outcome, r *egress.Result, gap time.Duration) lesson {
-	l := lesson{kind: failed, took: r.Duration, rest: out.RetryAfter, gap: gap}
+func learned(out retry.Outcome, r *egress.Result, url string, gap time.Duration) lesson {
+	l := lesson{kind: failed, url: url, took: r.Duration, rest: out.RetryAfter, gap: gap}
 	switch {
 	case !out.Charged:
+		l.kind = ourFault
+	case out.Verdict == fanfare.VerdictReject: // nobody was asked
 		l.kind = learnedNothing
 	case out.Verdict == fanfare.VerdictDelivered:
 		l.kind = succeeded
