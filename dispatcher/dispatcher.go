@@ -10,6 +10,7 @@
 //	admit.go    who is refused, and when, so that the others do not wait
 //	commit.go   events that arrive together are one append to the log
 //	queue.go    deliveries wait in turn: accounts, then webhooks, then age
+//	room.go     how many of them are in memory, and who is asked for more
 //	endpoint.go how much a receiver can bear, learned from its answers
 //	send.go     one attempt, from the queue's head to an outcome
 //	health.go   what became of attempts, added up by webhook and minute

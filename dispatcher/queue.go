@@ -103,32 +103,6 @@ func (q *queue) push(ds []*delivery) (start int, over []*delivery) {
 	return q.start(now), over
 }
 
-func (q *queue) fits(h *hookQueue, now time.Time) bool {
-	switch {
-	case q.closed:
-		return false
-	case h.endpoint.shut(now, h.flying+h.waiting.len()):
-		return false
-	}
-	return weaken.Off(weaken.Park) || q.spare(h) > 0
-}
-
-// spare is how many more of a webhook's deliveries fit in memory. It leaves the others of its account
-// room, as its account leaves the other accounts.
-func (q *queue) spare(h *hookQueue) int {
-	// The account may come to hold half of what the others leave. So much of it is free:
-	left := (q.depth - q.waiting - h.account.waiting + 1) / 2
-	return min(q.most(h), left) - h.waiting.len()
-}
-
-// most is how many of a webhook's deliveries memory may hold: no more than a rate limit lets go soon.
-func (q *queue) most(h *hookQueue) int {
-	if step := h.endpoint.pace.step; step > 0 {
-		return min(q.hookDepth, 1+int(maxHeld/step))
-	}
-	return q.hookDepth
-}
-
 // start is how many senders the caller must start now: one, if something is ready that no other may be
 // about to take. It starts the next one itself.
 func (q *queue) start(now time.Time) int {
@@ -274,56 +248,6 @@ func (q *queue) done(d *delivery, l lesson) (park []*delivery) {
 	q.ready(h, now)
 	q.drop(h, now)
 	return park
-}
-
-// room is how many more of a webhook's retries are worth claiming, enough to keep its requests going, if
-// so many were promised to its account already. If it is 0, again tells when to ask anew; the zero time:
-// the webhook becomes hungry.
-func (q *queue) room(webhook uuid.UUID, w *registry.Webhook, promised int) (n int, again time.Time) {
-	now := time.Now()
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	_, known := q.hooks[webhook]
-	var account uuid.UUID
-	if w != nil {
-		account = w.AccountID
-	}
-	h := q.hook(webhook, account, w)
-	defer q.drop(h, now)
-	if !known {
-		h.endpoint.cautious(now)
-	}
-	q.ready(h, now) // what is new about it may let it go
-	if want := q.wanted(h, now) - h.waiting.len() - h.flying; want > 0 {
-		// Each that is pushed makes the webhook's share smaller by one, too.
-		if n = min(want, (q.spare(h)-promised+1)/2); n <= 0 {
-			return 0, now.Add(noRoomWait)
-		}
-		h.hungry = false
-		return n, time.Time{}
-	}
-	if ok, at := h.endpoint.next(now, h.flying); !ok && !at.IsZero() {
-		return 0, at
-	}
-	h.hungry = true
-	return 0, time.Time{}
-}
-
-// wanted is how many deliveries of a webhook should be in memory.
-func (q *queue) wanted(h *hookQueue, now time.Time) int {
-	e := &h.endpoint
-	switch {
-	case weaken.Off(weaken.Claims):
-		return q.hookDepth
-	case e.down() || now.Before(e.restUntil):
-		if ok, _ := e.next(now, h.flying); ok {
-			return 1
-		}
-		return 0
-	case e.window >= e.limit && e.failures == 0:
-		return q.most(h)
-	}
-	return min(4*e.window, q.most(h))
 }
 
 // late reports whether an account's deliveries had to wait too long for slots just now.
@@ -512,33 +436,4 @@ func (q *queue) left(d *delivery) {
 	if d.event.queued--; d.event.queued == 0 {
 		q.bytes -= int64(len(d.event.data))
 	}
-}
-
-// fifo is a queue in a slice.
-type fifo[T any] struct {
-	items []T
-	head  int
-}
-
-func (f *fifo[T]) len() int { return len(f.items) - f.head }
-
-func (f *fifo[T]) push(v T) {
-	if f.head > 32 && f.head*2 > len(f.items) {
-		n := copy(f.items, f.items[f.head:])
-		clear(f.items[n:])
-		f.items, f.head = f.items[:n], 0
-	}
-	f.items = append(f.items, v)
-}
-
-// pop must not be called on an empty queue.
-func (f *fifo[T]) pop() T {
-	v := f.items[f.head]
-	var zero T
-	f.items[f.head] = zero
-	f.head++
-	if f.head == len(f.items) {
-		f.items, f.head = f.items[:0], 0
-	}
-	return v
 }
