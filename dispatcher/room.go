@@ -9,16 +9,10 @@ import (
 	"github.com/fanfare-webhooks/fanfare/registry"
 )
 
-// How many deliveries of a webhook the queue holds in memory, and asks for when it holds few.
-
+// fits reports whether one more of a webhook's deliveries may wait in memory.
 func (q *queue) fits(h *hookQueue, now time.Time) bool {
-	switch {
-	case q.closed:
-		return false
-	case h.endpoint.shut(now, h.flying+h.waiting.len()):
-		return false
-	}
-	return weaken.Off(weaken.Park) || q.spare(h) > 0
+	open := !q.closed && !h.endpoint.shut(now, h.flying+h.waiting.len())
+	return open && (weaken.Off(weaken.Park) || q.spare(h) > 0)
 }
 
 // spare is how many more of a webhook's deliveries fit in memory. It leaves the others of its account
