@@ -34,14 +34,17 @@ const (
 	// delayEvery is how often that is looked at. A look counts for a quarter of what is held against
 	// maxDelay: a hiccup refuses nobody.
 	delayEvery = 100 * time.Millisecond
-	// maxRunning is how much of the work of publishing may be under way at once: as many calls as are
-	// answered in that time, and leastRunning in any case.
-	maxRunning   = 300 * time.Millisecond
-	leastRunning = 512
-	// refusalPause is how long an account waits for its refusal. It costs the node a timer.
+	// maxRunning and leastRunning bound how many publish calls may be under way at once, between which the
+	// bound follows what CPUs can do.
+	maxRunning   = 1024
+	leastRunning = 64
+	// refusalPause is how long an account waits for its refusal, and up to as much again, so that those who
+	// were refused together do not come again together. It costs the node a timer.
 	refusalPause = time.Second
 	// shareOver is the time in which an account's share of the work is counted.
 	shareOver = time.Second
+	// loudBy is how many times the average's work is too much when CPUs are short.
+	loudBy = 1.5
 	// leastWork is how many events and deliveries in that time are worth to be refused: a node that does less
 	// is not what keeps the CPUs busy.
 	leastWork = 1000
@@ -49,8 +52,9 @@ const (
 
 // admission decides who may publish. An account may hold as much as is free of the calls under way, and
 // of what events and deliveries wait in, so that there is always room for another. An account whose deliveries wait for
-// slots is refused, and when CPUs are short whoever publishes more than the average, so that what was
-// accepted is not late. A receiver that is slow refuses nobody: what waits for it waits in Postgres.
+// slots is refused. When CPUs are short fewer calls may be under way, and whoever publishes much more than the
+// average is refused, so that what was accepted is not late. A receiver that is slow refuses nobody: what waits
+// for it waits in Postgres.
 type admission struct {
 	incoming *committer
 	queue    *queue
@@ -58,9 +62,9 @@ type admission struct {
 	mu      sync.Mutex        // guards all below
 	running map[uuid.UUID]int // calls of Publish under way, by account
 	runs    int               // sum of running
-	ended   int               // calls since the last look at them
-	rate    float64           // of calls that end, a second
-	short   bool              // of CPUs
+	bound   int               // of runs
+	bounded bool              // since the last look it refused somebody
+	delay   time.Duration     // how long goroutines waited for a CPU of late
 	since   time.Time         // the beginning of the count
 	work    map[uuid.UUID]int // events and their deliveries, by account
 	total   int               // sum of work
@@ -71,7 +75,7 @@ type admission struct {
 func newAdmission(c *committer, q *queue) *admission {
 	return &admission{
 		incoming: c, queue: q,
-		running: make(map[uuid.UUID]int), work: make(map[uuid.UUID]int), parking: make(map[uuid.UUID]int),
+		bound: maxRunning, running: make(map[uuid.UUID]int), work: make(map[uuid.UUID]int), parking: make(map[uuid.UUID]int),
 	}
 }
 
@@ -94,12 +98,19 @@ func (a *admission) check(account uuid.UUID) error {
 		return ErrOverloaded
 	case account == uuid.Nil:
 		return nil
-	case a.running[account] >= max(leastRunning, int(a.rate*maxRunning.Seconds()))-a.runs,
-		a.parking[account] > maxParking-a.parked,
-		a.short && time.Since(a.since) <= 2*shareOver && a.total >= leastWork && a.work[account]*len(a.work) >= a.total:
+	case a.running[account] >= a.bound-a.runs:
+		a.bounded = true
+		return ErrAccountOverloaded
+	case a.parking[account] > maxParking-a.parked, a.loud(account):
 		return ErrAccountOverloaded
 	}
 	return nil
+}
+
+// loud reports whether an account's work is what keeps the CPUs busy that others wait for.
+func (a *admission) loud(account uuid.UUID) bool {
+	return a.delay > maxDelay && time.Since(a.since) <= 2*shareOver && a.total >= leastWork &&
+		float64(a.work[account]*len(a.work)) >= loudBy*float64(a.total)
 }
 
 // begins counts a call of Publish; ends takes it off.
@@ -114,7 +125,6 @@ func (a *admission) ends(account uuid.UUID) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.runs--
-	a.ended++
 	if a.running[account]--; a.running[account] == 0 {
 		delete(a.running, account)
 	}
@@ -142,33 +152,34 @@ func (a *admission) parks(account uuid.UUID, n int) {
 	}
 }
 
-// look takes in how long goroutines waited for a CPU of late, and how many calls ended since the last
-// look, [delayEvery] ago.
-func (a *admission) look(delay time.Duration) {
+// look takes in how long goroutines waited for a CPU since the last look, [delayEvery] ago. The bound of
+// calls under way falls by a quarter when that was too long, and rises again slowly while it is what refuses.
+func (a *admission) look(delay time.Duration) (smooth time.Duration) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.short = delay > maxDelay
-	a.rate += (float64(a.ended)/delayEvery.Seconds() - a.rate) / 4
-	a.ended = 0
+	a.delay += (delay - a.delay) / 4
+	switch {
+	case delay > maxDelay:
+		a.bound = max(min(a.bound, a.runs+a.runs/4)*3/4, leastRunning)
+	case a.bounded:
+		a.bound = min(a.bound+a.bound/16, maxRunning)
+	}
+	a.bounded = false
+	return a.delay
 }
 
 // delayLoop watches how long goroutines wait for a CPU.
 func (d *Dispatcher) delayLoop(ctx context.Context) {
 	t := time.NewTicker(delayEvery)
 	defer t.Stop()
-	var (
-		seen  delays
-		delay time.Duration
-	)
+	var seen delays
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-t.C:
 		}
-		delay += (seen.sinceLast() - delay) / 4
-		d.admission.look(delay)
-		d.metrics.schedDelay.Set(delay.Seconds())
+		d.metrics.schedDelay.Set(d.admission.look(seen.sinceLast()).Seconds())
 	}
 }
 

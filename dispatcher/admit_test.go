@@ -65,17 +65,17 @@ func TestParkingCountsAgainstWhoCausedIt(t *testing.T) {
 
 func TestOnlyLoudAccountsAreRefusedWhenCPUsAreShort(t *testing.T) {
 	a := newAdmission(newCommitter(100, 1<<20), testQueue(10, 100, 100, 1<<20))
-	a.look(2 * maxDelay)
+	a.delay = 2 * maxDelay
 	if err := a.check(id(1)); err != nil {
 		t.Errorf("who never published is refused: %v", err)
 	}
-	a.look(0)
+	a.delay = 0
 	a.published(id(1), leastWork)
 	a.published(id(2), 5)
 	if err := a.check(id(1)); err != nil {
 		t.Errorf("refused for nothing: %v", err)
 	}
-	a.look(2 * maxDelay)
+	a.look(8 * maxDelay)
 	if err := a.check(id(1)); !errors.Is(err, ErrAccountOverloaded) {
 		t.Errorf("the loud one: %v", err)
 	}
@@ -89,7 +89,15 @@ func TestOnlyLoudAccountsAreRefusedWhenCPUsAreShort(t *testing.T) {
 			t.Errorf("quiet account %d: %v", quiet, err)
 		}
 	}
-	a.look(maxDelay / 2)
+	a.published(id(2), leastWork)
+	a.published(id(3), leastWork/2)
+	if err := a.check(id(1)); err != nil {
+		t.Errorf("refused with a share like another's: %v", err)
+	}
+	a.work[id(2)], a.work[id(3)] = 5, 5
+	for range 10 {
+		a.look(0)
+	}
 	if err := a.check(id(1)); err != nil {
 		t.Errorf("refused after it was over: %v", err)
 	}
@@ -171,7 +179,7 @@ func TestAnAccountWhoseDeliveriesWaitForSlotsIsLate(t *testing.T) {
 
 func TestAnAccountHoldsAsManyCallsAsAreFree(t *testing.T) {
 	a := newAdmission(newCommitter(100, 1<<20), testQueue(10, 100, 100, 1<<20))
-	for range leastRunning / 2 {
+	for range maxRunning / 2 {
 		if err := a.check(id(1)); err != nil {
 			t.Fatalf("with %d under way: %v", a.runs, err)
 		}
@@ -183,17 +191,45 @@ func TestAnAccountHoldsAsManyCallsAsAreFree(t *testing.T) {
 	if err := a.check(id(2)); err != nil {
 		t.Errorf("another: %v", err)
 	}
-	for range 20 { // two seconds in which 20,000 are answered
-		a.ended += 1000
-		a.look(0)
-	}
-	if err := a.check(id(1)); err != nil {
-		t.Errorf("a node that answers 10,000 a second: %v", err)
-	}
-	for range leastRunning / 2 {
+	for range maxRunning / 2 {
 		a.ends(id(1))
 	}
 	if a.runs != 0 || len(a.running) != 0 {
 		t.Errorf("%d are under way, %v", a.runs, a.running)
+	}
+}
+
+func TestTheBoundOfCallsFollowsTheCPUs(t *testing.T) {
+	a := newAdmission(newCommitter(100, 1<<20), testQueue(10, 100, 100, 1<<20))
+	for range 200 {
+		a.begins(id(1))
+	}
+	a.look(2 * maxDelay)
+	if a.bound >= 200 {
+		t.Errorf("with 200 under way the bound fell from %d to only %d", maxRunning, a.bound)
+	}
+	for range 20 {
+		a.look(2 * maxDelay)
+	}
+	if a.bound != leastRunning {
+		t.Errorf("the bound fell to %d", a.bound)
+	}
+	a.look(0)
+	if a.bound != leastRunning {
+		t.Errorf("a bound that refused nobody rose to %d", a.bound)
+	}
+	if err := a.check(id(1)); !errors.Is(err, ErrAccountOverloaded) {
+		t.Errorf("with 200 under way and a bound of %d: %v", a.bound, err)
+	}
+	a.look(0)
+	if a.bound <= leastRunning {
+		t.Errorf("a bound that refused somebody stayed at %d", a.bound)
+	}
+	for range 100 {
+		a.bounded = true
+		a.look(0)
+	}
+	if a.bound != maxRunning {
+		t.Errorf("the bound rose to %d", a.bound)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -103,7 +104,7 @@ func (d *Dispatcher) Publish(ctx context.Context, pubs []Publication) ([]Receipt
 func (d *Dispatcher) Admit(ctx context.Context, account uuid.UUID) error {
 	err := d.admission.check(account)
 	if errors.Is(err, ErrAccountOverloaded) {
-		pause(ctx, refusalPause)
+		pause(ctx, refusalPause+rand.N(refusalPause)) //nolint:gosec // jitter
 	}
 	return err
 }

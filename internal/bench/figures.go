@@ -32,6 +32,7 @@ type Figures struct {
 	Loader     *Spread `json:"loader_cpu_seconds_per_10k,omitempty"`
 	SQL        *Spread `json:"sql_statements_per_delivery,omitempty"`
 	Memory     *Spread `json:"server_peak_rss_bytes,omitempty"`
+	Stolen     *Spread `json:"stolen_share,omitempty"`
 }
 
 // Spread is what several runs found of one thing.
@@ -89,6 +90,7 @@ func summarize(c Case, reports []*Report) *Figures {
 		Memory:     ofProcess(func(p *Process) *float64 { return new(float64(p.PeakRSS)) }),
 		Loader:     ofKnown(func(r *Report) *float64 { return r.LoaderCPU }),
 		SQL:        ofKnown(func(r *Report) *float64 { return r.SQLPerDelivery }),
+		Stolen:     ofKnown(func(r *Report) *float64 { return r.Stolen }),
 	}
 }
 
@@ -126,7 +128,7 @@ func (f *Figures) Change(older *Figures) string {
 // Compare writes figures beside older ones, for people.
 func Compare(w io.Writer, now, older []*Figures) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "\t÷ raw\tcommitted\tchange\tp50 ms\tp99 ms\tCPU s per 10,000\tSQL\tMiB\tloader CPU s\toutstanding")
+	fmt.Fprintln(t, "\t÷ raw\tcommitted\tchange\tp50 ms\tp99 ms\tCPU s per 10,000\tSQL\tMiB\tloader CPU s\toutstanding\tstolen")
 	for _, f := range now {
 		then := find(older, f.Case)
 		committed := "–"
@@ -139,11 +141,11 @@ func Compare(w io.Writer, now, older []*Figures) error {
 			}
 			return get(f) + ", was " + get(then)
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%.2f %%\n", f.Title,
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%.2f %%\t%s\n", f.Title,
 			f.Ratio.text(3), committed, f.Change(then),
 			was(func(f *Figures) string { return fmt.Sprintf("%.1f", f.P50.Median) }),
 			was(func(f *Figures) string { return fmt.Sprintf("%.1f", f.P99.Median) }),
-			was((*Figures).cpu), was((*Figures).sql), was((*Figures).memory), f.Loader.median(2), 100*f.Backlog.Median)
+			was((*Figures).cpu), was((*Figures).sql), was((*Figures).memory), f.Loader.median(2), 100*f.Backlog.Median, f.stolen())
 	}
 	return t.Flush()
 }
@@ -151,12 +153,12 @@ func Compare(w io.Writer, now, older []*Figures) error {
 // markdown writes figures as they stand in the documentation.
 func markdown(w io.Writer, all []*Figures) {
 	fmt.Fprintln(w, "| load | deliveries/s | ÷ raw | p50 ms | p99 ms | CPU s per 10,000: node + Postgres | SQL statements a delivery | "+
-		"peak memory MiB | loader CPU s per 10,000 | outstanding at the end | raw/s | measured |")
-	fmt.Fprintln(w, "|---|---|---|---|---|---|---|---|---|---|---|---|")
+		"peak memory MiB | loader CPU s per 10,000 | outstanding at the end | stolen | raw/s | measured |")
+	fmt.Fprintln(w, "|---|---|---|---|---|---|---|---|---|---|---|---|---|")
 	for _, f := range all {
-		fmt.Fprintf(w, "| %s | %.0f | %s | %s | %s | %s | %s | %s | %s | %.2f %% | %.0f–%.0f | %s, %s, %d CPUs, %d runs |\n",
+		fmt.Fprintf(w, "| %s | %.0f | %s | %s | %s | %s | %s | %s | %s | %.2f %% | %s | %.0f–%.0f | %s, %s, %d CPUs, %d runs |\n",
 			f.Title, f.Deliveries.Median, f.Ratio.text(3), f.P50.text(1), f.P99.text(1), f.cpu(), f.sql(), f.memory(),
-			f.Loader.median(2), 100*f.Backlog.Median, f.Raw.Low, f.Raw.High, f.Measured, f.Build.Version, f.Machine.CPUs, f.Runs)
+			f.Loader.median(2), 100*f.Backlog.Median, f.stolen(), f.Raw.Low, f.Raw.High, f.Measured, f.Build.Version, f.Machine.CPUs, f.Runs)
 	}
 }
 
@@ -189,6 +191,14 @@ func (f *Figures) memory() string {
 		return ""
 	}
 	return fmt.Sprintf("%.0f", f.Memory.Median/(1<<20))
+}
+
+// stolen is how much of the CPU time the machine's host gave to others.
+func (f *Figures) stolen() string {
+	if f.Stolen == nil {
+		return ""
+	}
+	return fmt.Sprintf("%.0f %% (%.0f–%.0f)", 100*f.Stolen.Median, 100*f.Stolen.Low, 100*f.Stolen.High)
 }
 
 func find(all []*Figures, name string) *Figures {

@@ -97,6 +97,35 @@ func readPeak(pid int) (int64, bool) {
 	return 0, false
 }
 
+// readClock reads the CPU time of the machine, and how much of it the host gave to others, in ticks; see
+// proc(5), /proc/stat.
+func readClock() (c clock, ok bool) {
+	text, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return c, false
+	}
+	return parseClock(string(text))
+}
+
+func parseClock(text string) (c clock, ok bool) {
+	line, _, _ := strings.Cut(text, "\n")
+	fields := strings.Fields(line)
+	if len(fields) < 9 || fields[0] != "cpu" {
+		return c, false
+	}
+	for i, f := range fields[1:9] { // user nice system idle iowait irq softirq steal; guests are in the first two
+		n, err := strconv.ParseInt(f, 10, 64)
+		if err != nil {
+			return c, false
+		}
+		c.all += n
+		if i == 7 {
+			c.stolen = n
+		}
+	}
+	return c, true
+}
+
 // resetPeak has the peak of pid's memory begin anew, and reports whether Linux lets it.
 func resetPeak(pid int) bool {
 	const onlyThePeak = "5" // see proc(5), clear_refs

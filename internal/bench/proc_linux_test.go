@@ -38,3 +38,15 @@ func TestUsageOfThisProcess(t *testing.T) {
 		t.Error("there is a process 0")
 	}
 }
+
+func TestClock(t *testing.T) {
+	c, ok := parseClock("cpu  10 1 20 60 2 0 3 4 5 0\ncpu0 1 1 1 1 1 1 1 1 1 1\n")
+	if want := (clock{all: 100, stolen: 4}); !ok || c != want {
+		t.Errorf("%+v %t, want %+v", c, ok, want)
+	}
+	for _, text := range []string{"", "cpu 1 2 3", "cpu0 1 2 3 4 5 6 7 8 9 10", "cpu a b c d e f g h"} {
+		if _, ok := parseClock(text); ok {
+			t.Errorf("%q was read", text)
+		}
+	}
+}

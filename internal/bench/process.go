@@ -9,6 +9,12 @@ type usage struct {
 	peak             int64   // bytes of memory of the node
 }
 
+// clock is CPU time of the machine since it started.
+type clock struct {
+	all    int64 // of every CPU, idle time too
+	stolen int64 // of it: the host let others run
+}
+
 // observation is what was used up to a moment, and how many deliveries there were by then.
 type observation struct {
 	node       usage
@@ -16,6 +22,8 @@ type observation struct {
 	loader     float64 // seconds of CPU of this process
 	sql        float64 // statements that the node sent
 	hasSQL     bool    // it says so
+	machine    clock
+	hasMachine bool
 	deliveries int64
 }
 
@@ -25,6 +33,7 @@ func (s *site) observe(ctx context.Context, t Target, l *ledger) *observation {
 	if t.PID != 0 {
 		o.node, o.hasNode = readUsage(t.PID)
 	}
+	o.machine, o.hasMachine = readClock()
 	o.sql, o.hasSQL = s.client.readMetric(ctx, t.AdminURL, sqlMetric)
 	return o
 }
@@ -40,6 +49,9 @@ func (o *observation) fill(r *Report, end *observation) {
 	r.LoaderCPU = new((end.loader - o.loader) / lots)
 	if o.hasSQL && end.hasSQL {
 		r.SQLPerDelivery = new((end.sql - o.sql) / n)
+	}
+	if all := end.machine.all - o.machine.all; o.hasMachine && end.hasMachine && all > 0 {
+		r.Stolen = new(float64(end.machine.stolen-o.machine.stolen) / float64(all))
 	}
 	if !o.hasNode || !end.hasNode {
 		return

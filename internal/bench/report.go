@@ -42,6 +42,8 @@ type Report struct {
 	SQLPerDelivery *float64 `json:"sql_statements_per_delivery,omitempty"` // if the node counts them
 	LoaderCPU      *float64 `json:"loader_cpu_seconds_per_10k,omitempty"`  // of this program, per 10,000 deliveries
 
+	Stolen *float64 `json:"stolen_share,omitempty"` // on Linux: of the machine's CPU time, what its host gave to others
+
 	RawBefore    float64 `json:"raw_before_per_second,omitempty"` // plain POSTs on this machine, right before the load
 	RawAfter     float64 `json:"raw_after_per_second,omitempty"`  // and right after
 	RawPerSecond float64 `json:"raw_per_second,omitempty"`        // their mean

@@ -23,6 +23,9 @@ func (r *Report) Text(w io.Writer) error {
 	t.checks(r)
 	t.bad(r.Bad)
 	t.costs(r)
+	if r.Stolen != nil {
+		t.line("stolen", "%.1f %% of the CPU time went to other machines of the host", 100**r.Stolen)
+	}
 	if r.RawPerSecond > 0 {
 		t.line("raw HTTP", "%.0f/s here (%.0f before, %.0f after); deliveries ÷ raw %.3f",
 			r.RawPerSecond, r.RawBefore, r.RawAfter, r.RawRatio)
