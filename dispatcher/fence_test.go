@@ -137,6 +137,14 @@ func TestALoopThatHangsWithWorkIsUnhealthy(t *testing.T) {
 	}
 	d.progressed.tick("commit")
 	r.ok(d.Healthy())
+	for _, loop := range []string{"lease", "claim", "recover", "upkeep", "health", "pace"} {
+		d.progressed.last[loop] = time.Now().Add(-2 * stuckAfter)
+		if err := d.Healthy(); err == nil {
+			t.Errorf("a %s loop that hangs is healthy", loop)
+		}
+		d.progressed.tick(loop)
+	}
+	r.ok(d.Healthy())
 }
 
 func TestAClaimUnderWayIsNotForgotten(t *testing.T) {

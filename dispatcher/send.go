@@ -97,9 +97,12 @@ func (d *Dispatcher) paceLoop(ctx context.Context) {
 		now := time.Now()
 		hooks, next := d.queue.paced.pop(now, math.MaxInt)
 		d.startSenders(d.queue.resume(hooks))
+		wait := rescanEvery
 		if !next.IsZero() {
-			t.Reset(time.Until(next))
+			wait = min(wait, time.Until(next))
 		}
+		t.Reset(wait)
+		d.progressed.tick("pace")
 	}
 }
 

@@ -62,9 +62,8 @@ func (d *Dispatcher) countBacklog(ctx context.Context) {
 func (d *Dispatcher) upkeep(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, upkeepDeadline)
 	defer cancel()
-	// A clock that jumps must neither remove the log nor make a day far ahead its present.
-	if skew := d.node.skew(); skew.Abs() > maxSkew {
-		return fmt.Errorf("the database's clock and this machine's differ by %s: set the wrong one right", skew.Round(time.Second))
+	if err := d.checkClocks(); err != nil {
+		return err
 	}
 	if err := d.ensurePartitions(ctx); err != nil {
 		return err
@@ -103,6 +102,15 @@ func (d *Dispatcher) purge(ctx context.Context) error {
 	return d.store.PurgeNodes(ctx)
 }
 
+// checkClocks answers an error if one of the two clocks must be wrong: it must neither remove the log nor make a
+// day far ahead its present.
+func (d *Dispatcher) checkClocks() error {
+	if skew := d.node.skew(); skew.Abs() > maxSkew {
+		return fmt.Errorf("the database's clock and this machine's differ by %s: set the wrong one right", skew.Round(time.Second))
+	}
+	return nil
+}
+
 func (d *Dispatcher) ensurePartitions(ctx context.Context) error {
 	end, err := d.store.EnsurePartitions(ctx, partitionsAhead)
 	if err != nil {
@@ -134,7 +142,7 @@ func (d *Dispatcher) Healthy() error {
 	d.progressed.mu.Lock()
 	last := maps.Clone(d.progressed.last)
 	d.progressed.mu.Unlock()
-	for _, loop := range []string{"lease", "claim", "recover", "upkeep", "health"} { // these turn in an idle node too
+	for _, loop := range []string{"lease", "claim", "recover", "upkeep", "health", "pace"} { // these turn in an idle node too
 		if at, ran := last[loop]; ran && time.Since(at) > stuckAfter {
 			return fmt.Errorf("the %s loop has made no progress for %s", loop, time.Since(at).Round(time.Second))
 		}
