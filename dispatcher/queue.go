@@ -374,7 +374,9 @@ func (q *queue) hook(webhook, account uuid.UUID, w *registry.Webhook) *hookQueue
 		a.hooks++
 		q.hooks[webhook] = h
 	}
-	q.aim(h, w)
+	if w == nil || h.hook == nil || w.Version >= h.hook.Version { // one that was matched before may come after
+		q.aim(h, w)
+	}
 	return h
 }
 

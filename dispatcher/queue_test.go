@@ -41,6 +41,24 @@ func taken(q *queue, n int) (hooks []byte, ds []*delivery) {
 	return hooks, ds
 }
 
+func TestADeliveryThatWasMatchedBeforeAChangeDoesNotUndoIt(t *testing.T) {
+	q := testQueue(100, 1000, 1000, 1<<20)
+	version := func(n int64, url string) []*delivery {
+		ds := waitingFor(1, 11, 4, 1)
+		ds[0].hook.Version, ds[0].hook.URL = n, url
+		return ds
+	}
+	q.push(version(2, "https://example.org"))
+	q.push(version(1, "https://example.com"))
+	if url := q.hooks[id(11)].endpoint.url; url != "https://example.org" {
+		t.Errorf("the endpoint is %s again", url)
+	}
+	q.push(version(3, "https://example.net"))
+	if url := q.hooks[id(11)].endpoint.url; url != "https://example.net" {
+		t.Errorf("the endpoint is still %s", url)
+	}
+}
+
 func TestAccountsAndThenWebhooksTakeTurns(t *testing.T) {
 	q := testQueue(100, 1000, 1000, 1<<20)
 	q.push(waiting(1, 11, 3))
