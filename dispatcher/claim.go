@@ -174,7 +174,7 @@ func (d *Dispatcher) claimDue(ctx context.Context) time.Duration {
 		}
 		left -= room
 		promised[account] += room
-		wants = append(wants, store.Want{WebhookID: id, Room: room})
+		wants = append(wants, store.Want{WebhookID: id, Room: room, DueBy: now})
 	}
 	d.startSenders(d.queue.wake())
 	if len(wants) == 0 {

@@ -3,6 +3,7 @@ package dispatcher
 import (
 	"context"
 	"errors"
+	"math"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/fanfare-webhooks/fanfare"
 	"github.com/fanfare-webhooks/fanfare/internal/store"
+	"github.com/fanfare-webhooks/fanfare/internal/weaken"
 	"github.com/fanfare-webhooks/fanfare/registry"
 )
 
@@ -276,6 +278,9 @@ func (d *Dispatcher) newGroup(calls []*call) *store.Group {
 				g.Accounts = append(g.Accounts, a)
 			}
 		}
+	}
+	if weaken.Off(weaken.Version) {
+		g.RegistryVersion = math.MaxInt64
 	}
 	for i := range g.Events {
 		g.Events[i].Tail = rand.Uint64() //nolint:gosec // ids are unique by position; the tail keeps them from being guessed by counting

@@ -123,12 +123,22 @@ func New(s *store.Store, r *registry.Registry, e *egress.Client, o Options) *Dis
 	return d
 }
 
-// Start joins as a node and makes the log ready to be written to. Publishing works when it returns.
+// Start joins as a node and makes the log ready to be written to. Publishing works when it returns. With
+// clocks that differ by more than an hour it refuses.
 func (d *Dispatcher) Start(ctx context.Context) error {
-	if err := d.ensurePartitions(ctx); err != nil {
+	if err := d.join(ctx); err != nil {
 		return err
 	}
-	return d.join(ctx)
+	err := d.checkClocks()
+	if err == nil {
+		err = d.ensurePartitions(ctx)
+	}
+	if err != nil {
+		leave, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaseTerm)
+		defer cancel()
+		return errors.Join(err, d.store.Leave(leave, d.node.id()))
+	}
+	return nil
 }
 
 // Run works until ctx ends, and then hands everything over that it has not done: requests in flight

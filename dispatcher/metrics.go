@@ -17,6 +17,7 @@ type metrics struct {
 	commitSeconds prometheus.Histogram
 	groupEvents   prometheus.Histogram
 	lotOutcomes   prometheus.Histogram
+	lotSeconds    prometheus.Histogram
 	claimSeconds  prometheus.Histogram
 	commitErrors  prometheus.Counter
 	stale         prometheus.Counter
@@ -71,6 +72,7 @@ func newMetrics(reg prometheus.Registerer, d *Dispatcher) *metrics {
 		commitSeconds: histogram("fanfare_ingest_commit_seconds", "How long an append to the log takes.", latencies),
 		groupEvents:   histogram("fanfare_ingest_group_events", "Events of one append.", sizes),
 		lotOutcomes:   histogram("fanfare_recorder_lot_outcomes", "Outcomes written by one transaction.", sizes),
+		lotSeconds:    histogram("fanfare_recorder_lot_seconds", "How long writing outcomes takes, tries that failed included.", latencies),
 		claimSeconds:  histogram("fanfare_claim_seconds", "How long a claim of retries takes.", []float64{.001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 5, 30}),
 		commitErrors:  counter("fanfare_ingest_errors_total", "Appends to the log that failed or whose outcome is unknown."),
 		stale:         counter("fanfare_ingest_stale_total", "Publishes matched anew because a webhook, account or event type had just changed."),

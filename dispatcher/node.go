@@ -19,6 +19,8 @@ const (
 	renewEvery = 1500 * time.Millisecond
 	// maxClockStep is how far the database's clock may seem to move between two renewals.
 	maxClockStep = time.Second
+	// maxStray is how much further from this machine's clock the database's may move and still be followed.
+	maxStray = time.Minute
 )
 
 // node is this process's standing in the cluster: its incarnation, how long it may start requests, and
@@ -29,7 +31,8 @@ type node struct {
 	// sent, by this process's monotonic clock, in nanoseconds since started.
 	leaseEnd atomic.Int64
 	started  time.Time
-	offset   atomic.Int64  // the database's clock minus steady, in nanoseconds
+	offset   atomic.Int64  // of now from steady, in nanoseconds
+	seen     atomic.Int64  // the database's clock minus steady at the last renewal, in nanoseconds
 	highest  atomic.Int64  // position
 	beyond   atomic.Int64  // the position at which the newest partition ends
 	live     atomic.Int64  // nodes, this one included
@@ -49,7 +52,8 @@ func newNode() *node {
 func (n *node) id() uuid.UUID { return *n.incarnation.Load() }
 
 // now is the database's clock. Between renewals it goes by this process's monotonic clock, so that
-// setting this machine's clock does not move it.
+// setting this machine's clock does not move it. A database's clock that is set away from this machine's
+// is not followed: what is due would go out too early, or be given up, or wait for as long again.
 func (n *node) now() time.Time { return n.steady().Add(time.Duration(n.offset.Load())) }
 
 func (n *node) steady() time.Time { return n.started.Add(time.Since(n.started)).Round(0) }
@@ -79,12 +83,16 @@ func (n *node) suspect() {
 // held says that a lease of a term was granted by a statement sent at sent, and answered now.
 func (n *node) held(sent time.Time, l store.Lease) {
 	n.leaseEnd.Store(int64(sent.Add(leaseTerm).Sub(n.started)))
-	n.offset.Store(int64(l.Now.Sub(n.steady().Add(-time.Since(sent) / 2))))
-	n.live.Store(int64(l.Live))
+	first := n.live.Swap(int64(l.Live)) == 0
+	n.seen.Store(int64(l.Now.Sub(n.steady().Add(-time.Since(sent) / 2))))
+	believed := time.Until(n.now())
+	if first || n.skew().Abs() <= believed.Abs()+maxStray {
+		n.offset.Store(n.seen.Load())
+	}
 }
 
 // skew is the database's clock minus this machine's.
-func (n *node) skew() time.Duration { return time.Until(n.now()) }
+func (n *node) skew() time.Duration { return time.Until(n.steady().Add(time.Duration(n.seen.Load()))) }
 
 // leaseAge is how long ago the lease was renewed; more than [leaseTerm] means that it is lost.
 func (n *node) leaseAge() time.Duration {
@@ -131,7 +139,7 @@ func (d *Dispatcher) leaseLoop(ctx context.Context) {
 		case <-t.C:
 		case <-d.node.renew:
 		}
-		lapsed, offset := !d.node.mayStart(), d.node.offset.Load()
+		lapsed, seen := !d.node.mayStart(), d.node.seen.Load()
 		err := d.renew(ctx)
 		d.progressed.tick("lease")
 		switch {
@@ -154,7 +162,7 @@ func (d *Dispatcher) leaseLoop(ctx context.Context) {
 			}
 			// The lease may have run out and been renewed between two looks at it.
 			d.startSenders(d.queue.wake())
-			if moved := time.Duration(d.node.offset.Load() - offset).Abs(); moved > maxClockStep {
+			if moved := time.Duration(d.node.seen.Load() - seen).Abs(); moved > maxClockStep {
 				d.log.Warn("the database's clock was set", "by", moved.String())
 				since = time.Now() // by the new clock everybody's lease looks lost
 			}
@@ -181,7 +189,7 @@ func (d *Dispatcher) rejoin(ctx context.Context) error {
 func (d *Dispatcher) markDead(ctx context.Context) {
 	short, cancel := context.WithTimeout(ctx, renewEvery)
 	defer cancel()
-	dead, err := d.store.MarkDead(short, d.node.id())
+	dead, err := d.store.MarkDead(short, d.node.id(), leaseTerm)
 	if err != nil {
 		d.logTrouble(ctx, "dead nodes could not be marked", err)
 		return

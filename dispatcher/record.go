@@ -233,6 +233,7 @@ func (d *Dispatcher) recordLoop(ctx context.Context) {
 // recorder was drained or given up.
 func (d *Dispatcher) writeLot(ctx context.Context) {
 	lot, settled := d.recorder.take(d.node.id())
+	start := time.Now()
 	for wait := firstRetry; ; wait = min(2*wait, 2*time.Second) {
 		try, cancel := context.WithTimeout(ctx, recordDeadline)
 		err := d.store.RecordOrHalve(try, lot, d.rejected)
@@ -249,6 +250,7 @@ func (d *Dispatcher) writeLot(ctx context.Context) {
 	}
 	d.recorder.written(lot, settled)
 	d.metrics.lotOutcomes.Observe(float64(len(lot.Outcomes)))
+	d.metrics.lotSeconds.Observe(time.Since(start).Seconds())
 	for i := range lot.Outcomes {
 		if r := lot.Outcomes[i].Retry; r != nil {
 			d.due.note(r.WebhookID, r.DueAt)

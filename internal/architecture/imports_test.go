@@ -22,7 +22,7 @@ var allowed = map[string][]string{
 	"internal/echo":    {".", uuid},
 	"internal/egress":  {".", "code.dny.dev/ssrf", "golang.org/x/net"},
 	"internal/devpg":   {".", pgx},
-	"internal/store":   {".", uuid, pgx, "github.com/jackc/puddle/v2"},
+	"internal/store":   {".", "internal/weaken", uuid, pgx, "github.com/jackc/puddle/v2"},
 	"migrations":       {pgx, "github.com/pressly/goose/v3"},
 
 	"registry":   {".", "internal/store", "internal/seal", "signature", uuid, prometheus},

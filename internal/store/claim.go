@@ -15,7 +15,8 @@ import (
 // Want asks for due retries of one webhook.
 type Want struct {
 	WebhookID uuid.UUID
-	Room      int // how many at most
+	Room      int       // how many at most
+	DueBy     time.Time // only what is due by then; zero: now, by the database's clock
 }
 
 // Each webhook's due rows are found by its own part of the index, so that a million rows of one dead
@@ -27,10 +28,10 @@ const claimSQL = `
 UPDATE retries SET owner = $3
 WHERE ctid = ANY (ARRAY(
 	SELECT r.place
-	FROM unnest($1::uuid[], $2::int[]) AS w (webhook_id, room),
+	FROM unnest($1::uuid[], $2::int[], $4::timestamptz[]) AS w (webhook_id, room, due_by),
 		LATERAL (
 			SELECT ctid AS place FROM retries
-			WHERE webhook_id = w.webhook_id AND owner IS NULL AND due_at <= (SELECT clock_timestamp())
+			WHERE webhook_id = w.webhook_id AND owner IS NULL AND due_at <= coalesce(w.due_by, (SELECT clock_timestamp()))
 				AND event_id >= (SELECT event_id FROM log_horizon)
 			ORDER BY due_at LIMIT w.room
 			FOR UPDATE SKIP LOCKED
@@ -49,13 +50,13 @@ FROM unnest($1::uuid[]) AS w (webhook_id),
 // Claim takes due retries for node, in the order of their due times, and says when each of the webhooks
 // has its next one; a webhook that is missing in next has none left.
 func (s *Store) Claim(ctx context.Context, node uuid.UUID, wants []Want) (claimed []Retry, next map[uuid.UUID]time.Time, err error) {
-	webhooks, rooms := make([]uuid.UUID, len(wants)), make([]int32, len(wants))
+	webhooks, rooms, dues := make([]uuid.UUID, len(wants)), make([]int32, len(wants)), make([]*time.Time, len(wants))
 	for i, w := range wants {
-		webhooks[i], rooms[i] = w.WebhookID, int32(w.Room)
+		webhooks[i], rooms[i], dues[i] = w.WebhookID, int32(w.Room), nullTime(w.DueBy)
 	}
 	next = make(map[uuid.UUID]time.Time, len(wants))
 	var b pgx.Batch
-	b.Queue(claimSQL, webhooks, rooms, node).Query(func(rows pgx.Rows) (err error) {
+	b.Queue(claimSQL, webhooks, rooms, node, dues).Query(func(rows pgx.Rows) (err error) {
 		claimed, err = pgx.CollectRows(rows, scanRetry)
 		return err
 	})

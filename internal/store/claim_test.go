@@ -57,6 +57,26 @@ func TestAClaimTakesWhatIsDueAndFreeInDueOrderUpToTheRoom(t *testing.T) {
 	}
 }
 
+// A node may know better than a clock of Postgres that was just set.
+func TestAClaimGoesByTheTimeItIsGiven(t *testing.T) {
+	f := openLog(t)
+	hook, other := uuid.New(), uuid.New()
+	_, e := f.publish(t, 3, hook)
+	f.retry(t, e[0], hook, uuid.Nil, ago(time.Hour))
+	f.retry(t, e[1], hook, uuid.Nil, ago(time.Minute))
+	f.retry(t, e[2], other, uuid.Nil, ago(-time.Hour))
+
+	got, next := f.claim(t, store.Want{WebhookID: hook, Room: 9, DueBy: ago(10 * time.Minute)},
+		store.Want{WebhookID: other, Room: 9, DueBy: ago(-2 * time.Hour)})
+
+	if want := []uuid.UUID{e[0], e[2]}; !slices.Equal(got, want) {
+		t.Errorf("claimed %v, want %v", got, want)
+	}
+	if _, left := next[hook]; !left || len(next) != 1 {
+		t.Errorf("next due: %v", next)
+	}
+}
+
 func TestAClaimTellsEverythingAboutARetry(t *testing.T) {
 	f := openLog(t)
 	hook := uuid.New()

@@ -107,6 +107,7 @@ func TestHotStatementsUseTheirIndexes(t *testing.T) {
 		events = get[[]uuid.UUID](t, f, `SELECT array_agg(id) FROM (SELECT id FROM events ORDER BY random() LIMIT 50) e`)
 		group  = get[[]uuid.UUID](t, f, `SELECT array_agg(id) FROM (SELECT id FROM events ORDER BY id OFFSET 3000 LIMIT 500) e`)
 		rooms  = make([]int32, len(hooks))
+		dues   = slices.Repeat([]time.Time{time.Now()}, len(hooks))
 		many   = len(events)
 		last   = len(group) - 1
 		times  = slices.Repeat([]time.Time{time.Now()}, many)
@@ -122,7 +123,7 @@ func TestHotStatementsUseTheirIndexes(t *testing.T) {
 		uses []string // indexes, or parts of one's condition
 	}{
 		"accounts of an ingest": {[]any{get[[]uuid.UUID](t, f, `SELECT array_agg(id) FROM (SELECT id FROM accounts LIMIT 20) a`), int64(1)}, []string{"accounts_pkey"}},
-		"claim":                 {[]any{hooks, rooms, f.node}, []string{"retries_due", "due_at <="}},
+		"claim":                 {[]any{hooks, rooms, f.node, dues}, []string{"retries_due", "due_at <="}},
 		"next due":              {[]any{hooks}, []string{"retries_due"}},
 		"due webhooks":          {nil, []string{"retries_due", "webhook_id > w"}},
 		"backlog":               {nil, []string{"retries_due", "due_at <="}},

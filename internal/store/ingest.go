@@ -3,12 +3,14 @@ package store
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/fanfare-webhooks/fanfare"
+	"github.com/fanfare-webhooks/fanfare/internal/weaken"
 )
 
 // NewEvent is an event that has been matched and is ready for its commit.
@@ -76,11 +78,7 @@ WITH stale AS MATERIALIZED (
 	FROM head, unnest($7::uuid[], $8::text[], $9::bytea[], $10::timestamptz[], $11::text[], $12::bytea[], $13::int[], $14::int[],
 		$16::int[], $17::bool[], $18::bigint[])
 		WITH ORDINALITY AS u (account_id, type, data, occurred_at, key, hash, upto, count, matched, test, tail, n)
-), keyed AS (
-	INSERT INTO idempotency_keys (account_id, key, event_id, request_hash)
-	SELECT account_id, key, id, hash FROM rows WHERE key IS NOT NULL
-	ON CONFLICT DO NOTHING RETURNING event_id
-), ev AS (
+), keyed AS (` + keyedSQL + `), ev AS (
 	INSERT INTO events (id, account_id, type, data, occurred_at, idempotency_key, webhook_ids, matched, test)
 	SELECT id, account_id, type, data, occurred_at, key, webhook_ids, matched, test FROM rows
 	WHERE key IS NULL OR id IN (SELECT event_id FROM keyed)
@@ -90,6 +88,29 @@ WITH stale AS MATERIALIZED (
 	FROM head WHERE cardinality($15::uuid[]) > 0
 )
 SELECT (SELECT base FROM head), (SELECT array_agg(id) FROM stale), EXISTS (SELECT FROM alive), (SELECT array_agg(event_id) FROM keyed)`
+
+const keyedSQL = `
+	INSERT INTO idempotency_keys (account_id, key, event_id, request_hash)
+	SELECT account_id, key, id, hash FROM rows WHERE key IS NOT NULL
+	ON CONFLICT DO NOTHING RETURNING event_id
+`
+
+// checkedKeysSQL looks before it inserts: two commits that look at once both find nothing.
+const checkedKeysSQL = `
+	SELECT id AS event_id FROM rows r WHERE key IS NOT NULL
+		AND NOT EXISTS (SELECT FROM idempotency_keys k WHERE k.account_id = r.account_id AND k.key = r.key)
+), late AS (
+	INSERT INTO idempotency_keys (account_id, key, event_id, request_hash)
+	SELECT account_id, key, id, hash FROM rows WHERE id IN (SELECT event_id FROM keyed)
+	ON CONFLICT DO NOTHING
+`
+
+func ingestStatement() string {
+	if weaken.Off(weaken.Keys) {
+		return strings.Replace(ingestSQL, keyedSQL, checkedKeysSQL, 1)
+	}
+	return ingestSQL
+}
 
 // Ingest commits g to the log. When it returns without an error and with Inserted set, the events are
 // durable. After an error the group may have been committed all the same: it is then an open group of
@@ -126,7 +147,7 @@ func (s *Store) Ingest(ctx context.Context, g *Group) (*Committed, error) {
 		base *int64
 		done []uuid.UUID
 	)
-	err := s.ingest.QueryRow(ctx, ingestSQL, g.Accounts, g.RegistryVersion, g.Node, int64(g.Floor), n, int64(g.Ceiling),
+	err := s.ingest.QueryRow(ctx, ingestStatement(), g.Accounts, g.RegistryVersion, g.Node, int64(g.Floor), n, int64(g.Ceiling),
 		accounts, types, data, occurred, keys, hashes, upto, counts, hooks, matched, tests, tails, g.ID).
 		Scan(&base, &c.Stale, &c.Alive, &done)
 	if err != nil {

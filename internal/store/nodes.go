@@ -45,11 +45,14 @@ func (s *Store) Renew(ctx context.Context, id uuid.UUID, term time.Duration) (Le
 	return l, nil
 }
 
-// MarkDead marks every other node whose lease has run out. Only a node that held its own lease for a
-// full term may call it, so that an outage of Postgres makes nobody a ghost.
-func (s *Store) MarkDead(ctx context.Context, me uuid.UUID) (dead []uuid.UUID, err error) {
+// MarkDead marks every other node whose lease has run out, or seems to last for more than two terms: it was
+// renewed by a clock that was ahead and was set right since, and not after that. Only a node that held its own
+// lease for a full term, and saw the clock jump in none of it, may call it, so that neither an outage of
+// Postgres nor its clock makes anybody a ghost.
+func (s *Store) MarkDead(ctx context.Context, me uuid.UUID, term time.Duration) (dead []uuid.UUID, err error) {
 	rows, err := s.lease.Query(ctx, `
-		UPDATE nodes SET dead = true WHERE NOT dead AND lease_until < clock_timestamp() AND id <> $1 RETURNING id`, me)
+		UPDATE nodes SET dead = true
+		WHERE NOT dead AND lease_until NOT BETWEEN clock_timestamp() AND clock_timestamp() + $2 AND id <> $1 RETURNING id`, me, 2*term)
 	if err == nil {
 		dead, err = pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
 	}

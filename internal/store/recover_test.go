@@ -25,18 +25,32 @@ func TestOnlyOthersWhoseLeaseRanOutAreMarkedDead(t *testing.T) {
 	f.expire(t, expired)
 	f.expire(t, f.node)
 
-	dead, err := f.MarkDead(t.Context(), f.node)
+	dead, err := f.MarkDead(t.Context(), f.node, time.Hour)
 
 	if err != nil || !slices.Equal(dead, []uuid.UUID{expired}) {
 		t.Fatalf("marked %v, %v", dead, err)
 	}
-	if dead, err = f.MarkDead(t.Context(), f.node); err != nil || len(dead) != 0 {
+	if dead, err = f.MarkDead(t.Context(), f.node, time.Hour); err != nil || len(dead) != 0 {
 		t.Errorf("marked again: %v, %v", dead, err)
 	}
 	for _, id := range []uuid.UUID{alive, f.node} {
 		if _, err := f.Renew(t.Context(), id, time.Hour); err != nil {
 			t.Errorf("%s cannot renew: %v", id, err)
 		}
+	}
+}
+
+func TestALeaseThatSeemsToLastForLongerThanItCanIsNone(t *testing.T) {
+	f := openLog(t)
+	ahead, alive := f.join(t, 40*day), f.join(t, time.Hour)
+
+	dead, err := f.MarkDead(t.Context(), f.node, time.Hour)
+
+	if err != nil || !slices.Equal(dead, []uuid.UUID{ahead}) {
+		t.Errorf("marked %v, %v", dead, err)
+	}
+	if _, err := f.Renew(t.Context(), alive, time.Hour); err != nil {
+		t.Errorf("one with a good lease cannot renew: %v", err)
 	}
 }
 

@@ -20,4 +20,10 @@ const (
 	Claims   Protection = "claims"   // claims name the webhooks that have room
 	Shed     Protection = "shed"     // overload is refused early
 	Schedule Protection = "schedule" // a retry waits for its step
+
+	SyncCommit Protection = "syncommit" // the log's commits wait for the disk
+	Early202   Protection = "early202"  // a publish is answered after its commit
+	Fence      Protection = "fence"     // only the owner of a delivery changes its state
+	Version    Protection = "version"   // a commit checks what it was matched against
+	Keys       Protection = "keys"      // idempotency keys go in before their events, and decide
 )
