@@ -13,6 +13,7 @@ import (
 
 	"github.com/fanfare-webhooks/fanfare"
 	"github.com/fanfare-webhooks/fanfare/internal/store"
+	"github.com/fanfare-webhooks/fanfare/internal/weaken"
 	"github.com/fanfare-webhooks/fanfare/registry"
 )
 
@@ -146,6 +147,9 @@ func (d *Dispatcher) submit(ctx context.Context, cl *call) error {
 	for account, n := range cl.accounts {
 		d.admission.published(account, n*(len(cl.pubs)+cl.owed)/len(cl.pubs))
 	}
+	if weaken.Off(weaken.Early202) {
+		return d.incoming.add(cl.answered(), false)
+	}
 	if err := d.incoming.add(cl, false); err != nil { // from here on the committer has it
 		return err
 	}
@@ -159,6 +163,17 @@ func (d *Dispatcher) submit(ctx context.Context, cl *call) error {
 	case <-patience.C:
 		return ErrUnavailable
 	}
+}
+
+// answered tells the caller that its events are durable, under ids that are none, and returns what is still
+// to be committed.
+func (cl *call) answered() (left *call) {
+	queued := *cl
+	queued.done = make(chan struct{})
+	for range cl.pubs {
+		cl.ids, cl.inserted = append(cl.ids, uuid.New()), append(cl.inserted, true)
+	}
+	return &queued
 }
 
 // match decides whom each event of the call goes to, by one snapshot of the registry.

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/fanfare-webhooks/fanfare"
+	"github.com/fanfare-webhooks/fanfare/internal/weaken"
 )
 
 // Retry is a delivery that is owed and waits in Postgres.
@@ -56,6 +57,9 @@ const (
 // settled are back too, and the work is done again.
 func (s *Store) Record(ctx context.Context, lot *Lot) error {
 	var b pgx.Batch
+	if weaken.Off(weaken.Fence) {
+		lot = seize(&b, lot)
+	}
 	queueGroups(&b, lot)
 	queueAttempts(&b, lot)
 	queueNewRetries(&b, lot)
@@ -71,6 +75,19 @@ func (s *Store) Record(ctx context.Context, lot *Lot) error {
 		return fmt.Errorf("record %d outcomes: %w", len(lot.Outcomes), err)
 	}
 	return nil
+}
+
+// seize makes everything that a lot is about its writer's, whoever has it: there is no fence then.
+func seize(b *pgx.Batch, lot *Lot) *Lot {
+	mine := &Lot{Owner: lot.Owner, Outcomes: slices.Clone(lot.Outcomes), Settled: lot.Settled}
+	for i := range mine.Outcomes {
+		o := &mine.Outcomes[i]
+		o.Owner = lot.Owner
+		ref := o.Ref()
+		b.Queue(`UPDATE open_groups SET owner = $2 WHERE id = $1`, o.Group, lot.Owner)
+		b.Queue(`UPDATE retries SET owner = $3 WHERE webhook_id = $1 AND event_id = $2`, ref.WebhookID, ref.EventID, lot.Owner)
+	}
+	return mine
 }
 
 // queueGroups locks the groups whose ownership the rows of this lot depend on, so that nobody takes

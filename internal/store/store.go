@@ -21,6 +21,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/puddle/v2"
+
+	"github.com/fanfare-webhooks/fanfare/internal/weaken"
 )
 
 // What a caller can do something about.
@@ -73,7 +75,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		}},
 		{&s.ingest, 1, map[string]string{
 			"default_transaction_isolation": "read committed",
-			"synchronous_commit":            ingestCommit,
+			"synchronous_commit":            ingestCommit(),
 			"lock_timeout":                  "5s",
 			"statement_timeout":             "10s",
 		}},
@@ -103,7 +105,12 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 
 // ingestCommit is what the log's commits wait for: the primary's disk, and a synchronous standby's if
 // the server names one.
-const ingestCommit = "on"
+func ingestCommit() string {
+	if weaken.Off(weaken.SyncCommit) {
+		return "off"
+	}
+	return "on"
+}
 
 // CheckURL answers an error if url is not one that Open could connect to. It quotes no password.
 func CheckURL(url string) error {
