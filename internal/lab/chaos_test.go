@@ -67,6 +67,34 @@ var lanes = []struct {
 		delays: []time.Duration{5 * time.Millisecond, 50 * time.Millisecond}, rate: 300, each: 15 * time.Second,
 		bar: 60 * time.Millisecond,
 	}},
+	{"C1", &crash{
+		nodes: 1, publishers: 4, events: 50_000, rate: 800, endpoints: 20, failing: 2, kills: 10, gap: between{time.Second, 4 * time.Second},
+		repeats: .01, bars: true, limit: 2 * time.Minute,
+	}},
+	{"C2", &crash{
+		nodes: 1, publishers: 4, events: 50_000, rate: 800, endpoints: 20, failing: 2, crashes: 5, gap: between{time.Second, 4 * time.Second},
+		repeats: .02, bars: true, limit: 2 * time.Minute,
+	}},
+	{"C3", &crash{
+		nodes: 3, publishers: 4, events: 50_000, rate: 700, endpoints: 20, failing: 2, kills: 10, crashes: 5,
+		gap: between{time.Second, 4 * time.Second}, repeats: .03, bars: true, limit: 2 * time.Minute,
+	}},
+	{"C3_each_other_dead", &crash{
+		nodes: 2, publishers: 4, events: 10_000, rate: 400, endpoints: 20, failing: 2, deaths: 3,
+		gap: between{time.Second, 4 * time.Second}, repeats: .03, bars: true, limit: 2 * time.Minute,
+	}},
+	{"C5", &frozen{hooks: 20, events: 30, again: 4, limit: time.Minute}},
+	{"C6", &rolling{
+		nodes: 2, publishers: 4, events: 200_000, rate: 400, endpoints: 20, deploys: 20, backs: 5, limit: time.Minute,
+	}},
+	{"C11b", &slowCommit{nodes: 3, commit: 5 * time.Millisecond, rate: 300, duration: 30 * time.Second, bar: 60 * time.Millisecond}},
+	{"C16", &away{
+		nodes: 3, publishers: 4, events: 200_000, rate: 300, endpoints: 20, before: 5 * time.Second, down: time.Minute,
+		limit: 2 * time.Minute,
+	}},
+	{"C17", &inside{rounds: 50, publishes: 20, stops: 50, stop: 300 * time.Millisecond, rate: 100, bars: true}},
+	{"relay", &relay{hooks: 20, events: 10, limit: time.Minute}},
+	{"full_log", &deaf{events: 2000}},
 	{"hostile", &hostile{
 		abusers: 500, healthy: 10, timeout: 15 * time.Second, rate: 200, baseline: 10 * time.Second, duration: 20 * time.Second,
 		limit: time.Minute,
@@ -81,6 +109,20 @@ func TestChaos(t *testing.T) {
 
 var f7Control = overload{accounts: 10, measure: 5 * time.Second, times: 5, duration: 15 * time.Second, limit: time.Minute}
 
+// The controls of C1 and C2 publish so much that something is always on its way when the crash comes. That of
+// C5 need not wait for what will never end.
+var (
+	c1Control = crash{
+		nodes: 1, publishers: 16, events: 100_000, rate: 2000, endpoints: 5, kills: 4, gap: between{300 * time.Millisecond, time.Second},
+		repeats: 1, limit: 2 * time.Minute,
+	}
+	c2Control = crash{
+		nodes: 1, publishers: 16, events: 100_000, rate: 2000, endpoints: 5, crashes: 4, gap: between{300 * time.Millisecond, time.Second},
+		repeats: 1, limit: 2 * time.Minute,
+	}
+	c5Control = frozen{hooks: 3, events: 8, again: 4, limit: 5 * time.Second}
+)
+
 // controls are lanes without the protection that they prove: one of the named bars must break.
 var controls = []struct {
 	name   string
@@ -88,6 +130,9 @@ var controls = []struct {
 	lane   lane
 	breaks []string
 }{
+	{"C1_early202", "early202", &c1Control, []string{lost}},
+	{"C2_syncommit", "syncommit", &c2Control, []string{lost, unaccounted}},
+	{"C5_fence", "fence", &c5Control, []string{"rows that late outcomes changed"}},
 	{"F1_inflight", "inflight", &f1Short, []string{"in flight at one endpoint"}},
 	{"F1_slots", "slots", &f1ShortOneHome, []string{"healthy deliveries held up"}},
 	{"F2_slots", "slots", &f2Short, []string{"quiet deliveries held up"}},

@@ -24,6 +24,9 @@ type hook struct {
 	id       string
 	account  string
 	endpoint *endpoint
+	steps    []time.Duration // its retry schedule; nil: not known
+	unheard  bool            // some requests to it are in no journal: nobody listened
+	silent   int64           // deliveries in Postgres that are not in the books
 
 	mu        sync.Mutex // guards what follows
 	arrivals  []arrival
@@ -40,7 +43,7 @@ func (h *hook) note(a arrival) (entry int) {
 func (h *hook) answered(entry int, a arrival) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.arrivals[entry].status = a.status
+	h.arrivals[entry].status, h.arrivals[entry].ended = a.status, a.ended
 	if a.status/100 == 2 {
 		h.delivered[a.event]++
 	}
@@ -192,14 +195,25 @@ func (l *lab) hook(e *endpoint, account, typ string, w wish) *hook {
 	if h == nil {
 		h = l.newHook(made.ID)
 	}
-	h.account, h.endpoint = account, e
+	h.account, h.endpoint, h.unheard = account, e, !e.listening
+	if _, own := w.more["retry_schedule"]; !own {
+		if h.steps = w.steps; h.steps == nil {
+			h.steps = productSteps
+		}
+	}
 	return h
 }
+
+// productSteps are the retry schedule of a webhook that names none.
+var productSteps = []time.Duration{time.Minute, 5 * time.Minute, 15 * time.Minute, time.Hour, 6 * time.Hour}
 
 // stepsOfAll gives every webhook another retry schedule, see offline.
 func (l *lab) stepsOfAll(steps []time.Duration) {
 	l.Helper()
 	l.exec(`UPDATE webhooks SET retry_schedule_ms = $1`, milliseconds(steps))
+	for _, h := range l.known() {
+		h.steps = steps
+	}
 }
 
 func milliseconds(ds []time.Duration) []int64 {
@@ -214,7 +228,7 @@ func milliseconds(ds []time.Duration) []int64 {
 func (h *hook) moves(to *endpoint) {
 	h.l.Helper()
 	h.l.must("PATCH", "/v1/accounts/"+h.account+"/webhooks/"+h.id, map[string]any{"url": to.url}, nil)
-	h.endpoint = to
+	h.endpoint, h.unheard = to, h.unheard || !to.listening
 }
 
 // topic makes an event type and a webhook for it at each of the endpoints.

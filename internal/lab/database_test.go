@@ -77,10 +77,11 @@ func (s *stalled) run(l *lab) {
 	begin := time.Now()
 	first := l.announce(s.batches*each, func(int) *topic { return t }, func(int) time.Time { return begin })
 	bodies := make([]string, s.batches)
+	data := func(number int) string { return fmt.Sprintf(`{"n":%d,"pad":"%s"}`, number, heavy) }
 	for b := range bodies {
 		var events []string
 		for i := range each {
-			events = append(events, fmt.Sprintf(`{"account_id":"%s","type":"%s","data":{"n":%d,"pad":"%s"}}`, t.account, t.typ, first+b*each+i, heavy))
+			events = append(events, fmt.Sprintf(`{"account_id":"%s","type":"%s","data":%s}`, t.account, t.typ, data(first+b*each+i)))
 		}
 		bodies[b] = `{"events":[` + strings.Join(events, ",") + `]}`
 	}
@@ -101,7 +102,7 @@ func (s *stalled) run(l *lab) {
 				refused <- struct{}{}
 			}
 			for i := range each {
-				l.answered(first+b*each+i, func(e *event) { e.status = known })
+				l.answered(first+b*each+i, func(e *event) { e.status, e.data = known, data })
 			}
 			mu.Lock()
 			defer mu.Unlock()

@@ -176,6 +176,9 @@ type lab struct {
 
 	silent int64 // deliveries in Postgres that are not in the books
 
+	lastArrival atomic.Int64  // when a receiver last got something, in ns since 1970
+	memory      atomic.Uint64 // the most that a node ever held, in bytes
+
 	mu     sync.Mutex // guards what follows
 	hooks  map[string]*hook
 	events []event // by number

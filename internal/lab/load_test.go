@@ -11,17 +11,26 @@ import (
 	"time"
 )
 
-// event is one that the lab published, or tried to.
+// event is one that the lab published, or tried to: the publisher's journal has it as acknowledged, refused,
+// or neither, and then nobody knows.
 type event struct {
 	topic    *topic
 	due      time.Time // when it was to be published
+	sent     time.Time // when the request went out that was answered; zero: not noted
 	answered time.Time
-	status   int    // 0: no answer, so nobody knows
-	asked    bool   // a refusal said when to come again
-	id       string // of an acknowledged one; "": made by SQL, and never held against what arrives
+	status   int                     // of the last answer; 0: none
+	asked    bool                    // a refusal said when to come again
+	shed     bool                    // a 503 that says that nothing was stored
+	id       string                  // of an acknowledged one; "": unknown, or made by SQL: then what arrives first says it
+	data     func(number int) string // that it carries; nil: dataOf
 }
 
 func (e *event) acknowledged() bool { return e.status == http.StatusAccepted }
+
+// refused reports whether it is certain that the event was not stored.
+func (e *event) refused() bool {
+	return e.shed || e.status > 0 && e.status < http.StatusInternalServerError && !e.acknowledged()
+}
 
 // phase is a part of a load: the numbers of its events.
 type phase struct {
@@ -85,32 +94,67 @@ func (l *lab) publish(number int) {
 	l.mu.Lock()
 	t := l.events[number].topic
 	l.mu.Unlock()
-	body := `{"type":"` + t.typ + `","data":` + dataOf(number) + `}`
-	status, answer, asked := l.post(number, "/v1/accounts/"+t.account+"/events", []byte(body))
-	var receipt struct{ ID string }
-	if status == http.StatusAccepted && json.Unmarshal(answer, &receipt) != nil {
-		l.Errorf("publish: %s", answer)
-	}
-	l.answered(number, func(e *event) { e.status, e.id, e.asked = status, receipt.ID, asked })
+	l.note(number, l.send(l.nodes[number%len(l.nodes)], t, number, ""))
 }
 
-// post sends a publish. status is 0 without an answer; asked says that there was a Retry-After.
+// reply is what a publish got.
+type reply struct {
+	sent   time.Time
+	status int // 0: no answer
+	body   []byte
+	asked  bool  // there was a Retry-After
+	err    error // without an answer: why
+}
+
+// send publishes an event at a node, under an idempotency key unless that is "".
+func (l *lab) send(n *node, t *topic, number int, key string) reply {
+	body := `{"type":"` + t.typ + `","data":` + dataOf(number) + `}`
+	return l.postTo(n, "/v1/accounts/"+t.account+"/events", []byte(body), key)
+}
+
+// note journals the reply to an event's publish.
+func (l *lab) note(number int, r reply) {
+	var said struct{ ID, Code string }
+	if r.status > 0 && json.Unmarshal(r.body, &said) != nil {
+		l.Errorf("publish: %d %s", r.status, r.body)
+	}
+	l.answered(number, func(e *event) {
+		e.sent, e.status, e.asked = r.sent, r.status, r.asked
+		e.shed = r.status == http.StatusServiceUnavailable && said.Code == "overloaded"
+		if e.acknowledged() {
+			e.id = said.ID
+		}
+	})
+}
+
+// post sends a publish to one of the nodes. status is 0 without an answer; asked says that there was a
+// Retry-After.
 func (l *lab) post(number int, path string, body []byte) (status int, answer []byte, asked bool) {
-	r, err := http.NewRequestWithContext(l.Context(), http.MethodPost, l.nodes[number%len(l.nodes)].api+path, bytes.NewReader(body))
+	r := l.postTo(l.nodes[number%len(l.nodes)], path, body, "")
+	return r.status, r.body, r.asked
+}
+
+func (l *lab) postTo(n *node, path string, body []byte, key string) reply {
+	r := reply{sent: time.Now()}
+	q, err := http.NewRequestWithContext(l.Context(), http.MethodPost, n.api+path, bytes.NewReader(body))
 	if err != nil {
-		return 0, nil, false
+		r.err = err
+		return r
 	}
-	r.Header.Set("Authorization", "Bearer "+platformKey)
-	r.Header.Set("Content-Type", "application/json")
-	resp, err := l.http.Do(r)
+	q.Header.Set("Authorization", "Bearer "+platformKey)
+	q.Header.Set("Content-Type", "application/json")
+	if key != "" {
+		q.Header.Set("Idempotency-Key", key)
+	}
+	resp, err := l.http.Do(q)
 	if err != nil {
-		return 0, nil, false
+		r.err = err
+		return r
 	}
-	answer, err = readAll(resp.Body)
-	if err != nil {
-		return 0, nil, false
+	if r.body, r.err = readAll(resp.Body); r.err == nil {
+		r.status, r.asked = resp.StatusCode, resp.Header.Get("Retry-After") != ""
 	}
-	return resp.StatusCode, answer, resp.Header.Get("Retry-After") != ""
+	return r
 }
 
 // burst publishes n events about t as fast as the node takes them, in batches of 100 by two publishers.

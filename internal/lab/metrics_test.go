@@ -95,6 +95,22 @@ func (n *node) rss() float64 {
 	return float64(pages*os.Getpagesize()) / mib
 }
 
+// remember keeps the most memory that the node ever held; nothing where there is no /proc, or no node.
+func (n *node) remember() {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", n.cmd.Process.Pid))
+	if err != nil {
+		return
+	}
+	_, rest, _ := strings.Cut(string(text), "VmHWM:")
+	var kib uint64
+	if _, err := fmt.Sscan(rest, &kib); err != nil { // of a process that has ended
+		return
+	}
+	for was := n.l.memory.Load(); kib<<10 > was && !n.l.memory.CompareAndSwap(was, kib<<10); {
+		was = n.l.memory.Load()
+	}
+}
+
 // sample is what a node holds at a moment.
 type sample struct {
 	rss float64 // MiB

@@ -19,7 +19,8 @@ type node struct {
 	api   string
 	admin string
 	cmd   *exec.Cmd
-	out   string        // the file that it prints to
+	out   string // the file that it prints to; "": none that could be read
+	born  time.Time
 	took  time.Duration // from the start to its first answer
 	done  chan struct{} // closed when it has ended
 	err   error         // how it ended; read after done
@@ -38,28 +39,7 @@ func (l *lab) start(n int) {
 
 func (l *lab) startNode() *node {
 	l.Helper()
-	tags := ""
-	if l.env["FANFARE_WEAKEN"] != "" {
-		tags = "weakened"
-	}
-	binary := build(l.T, tags)
-	out, err := os.CreateTemp(l.TempDir(), "node-")
-	l.ok(err)
-	defer out.Close()
-	n := &node{l: l, out: out.Name(), done: make(chan struct{})}
-	n.cmd = exec.Command(binary, "serve")
-	n.cmd.Stdout, n.cmd.Stderr = out, out
-	for name, value := range l.env {
-		n.cmd.Env = append(n.cmd.Env, name+"="+value)
-	}
-	begin := time.Now()
-	l.ok(n.spawn())
-	l.Cleanup(func() {
-		if l.Failed() {
-			l.Logf("the end of the node's log:\n%s", tail(n.printed(), 20))
-		}
-		n.kill()
-	})
+	n := l.spawnNode(nil, nil)
 	l.until("the node answers", func() bool {
 		select {
 		case <-n.done:
@@ -68,8 +48,43 @@ func (l *lab) startNode() *node {
 		}
 		return n.serving() && n.answers()
 	})
-	n.took = time.Since(begin)
+	n.took = time.Since(n.born)
 	l.nodes = append(l.nodes, n)
+	return n
+}
+
+// spawnNode starts a node and does not wait for it. more is added to its environment. It prints to log, nil:
+// to a file of its own, which says where it listens.
+func (l *lab) spawnNode(more map[string]string, log *os.File) *node {
+	l.Helper()
+	tags := ""
+	if l.env["FANFARE_WEAKEN"] != "" {
+		tags = "weakened"
+	}
+	binary := build(l.T, tags)
+	n := &node{l: l, done: make(chan struct{})}
+	if log == nil {
+		var err error
+		log, err = os.CreateTemp(l.TempDir(), "node-")
+		l.ok(err)
+		defer log.Close()
+		n.out = log.Name()
+	}
+	n.cmd = exec.Command(binary, "serve")
+	n.cmd.Stdout, n.cmd.Stderr = log, log
+	for _, env := range []map[string]string{l.env, more} { // the last one wins
+		for name, value := range env {
+			n.cmd.Env = append(n.cmd.Env, name+"="+value)
+		}
+	}
+	n.born = time.Now()
+	l.ok(n.spawn())
+	l.Cleanup(func() {
+		if l.Failed() {
+			l.Logf("the end of the node's log:\n%s", tail(n.printed(), 20))
+		}
+		n.kill()
+	})
 	return n
 }
 
@@ -113,6 +128,9 @@ func (n *node) answers() bool {
 }
 
 func (n *node) printed() string {
+	if n.out == "" {
+		return ""
+	}
 	text, err := os.ReadFile(n.out)
 	n.l.ok(err)
 	return string(text)
@@ -121,6 +139,7 @@ func (n *node) printed() string {
 // stop ends the node as a deploy does.
 func (n *node) stop() {
 	n.l.Helper()
+	n.remember()
 	n.l.ok(n.cmd.Process.Signal(syscall.SIGTERM))
 	<-n.done
 	if n.err != nil {
@@ -130,9 +149,24 @@ func (n *node) stop() {
 
 // kill ends it as a power cut does; it may have ended before.
 func (n *node) kill() {
+	n.remember()
 	_ = n.cmd.Process.Kill()
 	<-n.done
 }
+
+// freeze stops the process where it is, until thaw: to the others it looks dead, and it does not know.
+func (n *node) freeze() {
+	n.l.Helper()
+	n.l.ok(n.cmd.Process.Signal(syscall.SIGSTOP))
+}
+
+func (n *node) thaw() {
+	n.l.Helper()
+	n.l.ok(n.cmd.Process.Signal(syscall.SIGCONT))
+}
+
+// said counts the lines of the node's log with a text.
+func (n *node) said(text string) int64 { return int64(strings.Count(n.printed(), text)) }
 
 // panicked reports whether the node's log shows a panic, also one that was caught.
 func (n *node) panicked() bool {

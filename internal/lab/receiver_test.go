@@ -2,6 +2,7 @@ package lab
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"io"
 	"net"
 	"net/http"
@@ -16,9 +17,10 @@ import (
 
 // endpoint is a receiver with an address of its own. What it does can be changed at any time.
 type endpoint struct {
-	l    *lab
-	url  string
-	does atomic.Pointer[behaviour]
+	l         *lab
+	url       string
+	listening bool // what arrives there is noted
+	does      atomic.Pointer[behaviour]
 
 	mu     sync.Mutex // guards what follows
 	flying int        // requests that it has in hand
@@ -35,10 +37,12 @@ type arrival struct {
 	id      string
 	at      time.Time
 	attempt int
-	status  int  // what it was answered
-	signed  bool // by the lab's secret
-	flying  int  // requests in the endpoint's hands, with this one
-	oks     int  // requests that the endpoint had answered with 2xx before
+	status  int               // what it was answered
+	ended   time.Time         // when
+	sum     [sha256.Size]byte // of the body
+	signed  bool              // by the lab's secret
+	flying  int               // requests in the endpoint's hands, with this one
+	oks     int               // requests that the endpoint had answered with 2xx before
 }
 
 // endpoints opens n receivers that answer 200.
@@ -70,6 +74,7 @@ func (l *lab) darkEndpoint() *endpoint {
 }
 
 func (e *endpoint) serve(listener net.Listener) {
+	e.listening = true
 	server := &http.Server{Handler: e, ReadHeaderTimeout: patience}
 	done := make(chan struct{})
 	go func() { defer close(done); _ = server.Serve(listener) }() // until Close
@@ -83,7 +88,8 @@ func (e *endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		return // it did not arrive
 	}
-	a := arrival{at: time.Now(), event: numberIn(body), id: r.Header.Get(signature.HeaderID)}
+	a := arrival{at: time.Now(), event: numberIn(body), id: r.Header.Get(signature.HeaderID), sum: sha256.Sum256(body)}
+	e.l.lastArrival.Store(a.at.UnixNano())
 	a.attempt, _ = strconv.Atoi(r.Header.Get("X-Fanfare-Attempt"))
 	a.signed = signature.Verify(r.Header, body, a.at, e.l.secret) == nil
 	e.mu.Lock()
@@ -95,6 +101,7 @@ func (e *endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	entry := h.note(a)
 	// The response leaves after this function: a request that follows it finds the books in order.
 	a.status = (*e.does.Load())(e, w, r)
+	a.ended = time.Now()
 	h.answered(entry, a)
 	e.mu.Lock()
 	e.flying--

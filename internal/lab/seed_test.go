@@ -34,6 +34,9 @@ func (l *lab) park(all ...backlog) {
 		first := 1_000_000_000 // no number of the books
 		if b.silent {
 			l.silent += int64(b.events * len(b.topic.hooks))
+			for _, h := range b.topic.hooks {
+				h.silent += int64(b.events)
+			}
 		} else {
 			first = l.announce(b.events, func(int) *topic { return b.topic }, func(int) time.Time { return begin })
 			for i := range b.events {
