@@ -59,6 +59,7 @@ type EventType struct {
 	Name        string // [a-z0-9_]+(\.[a-z0-9_]+)*, at most 128 bytes
 	Description string
 	Group       string
+	Modifiers   []byte // a JSON object, kept as it was given: what a webhook may narrow; nil: none
 	Samples     []byte // a JSON array of objects, kept as it was given
 	Archived    bool   // refuses new webhooks; still delivers
 	CreatedAt   time.Time
@@ -73,6 +74,9 @@ type Webhook struct {
 	Name               string
 	URL                string
 	EventTypes         []string // exact names, "prefix.*" (any depth), "*"
+	Modifiers          []byte   // a JSON object, kept as it was given: values that events must have; nil: none
+	Filter             []byte   // a JSON object, kept as it was given: a condition on events; nil: none
+	CanonicalFilter    []byte   // Filter in the form that is matched
 	IncludeSubaccounts bool     // also events of every descendant account
 	Timeout            time.Duration
 	RetrySchedule      []time.Duration // each the wait after the end of the attempt before it
@@ -92,7 +96,7 @@ type RateLimit struct {
 
 // Disabled says who switched a webhook off, when and why.
 type Disabled struct {
-	By     string // user, health, gone
+	By     string // user, health, gone, filter
 	Reason string
 	At     time.Time
 }
@@ -102,6 +106,7 @@ const (
 	DisabledByUser   = "user"   // through the API
 	DisabledByHealth = "health" // the disabler
 	DisabledByGone   = "gone"   // the receiver answered 410
+	DisabledByFilter = "filter" // never stored: the webhook's filter or modifiers cannot be read
 )
 
 // Secret signs what a webhook is sent.

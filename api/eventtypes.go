@@ -7,6 +7,7 @@ import (
 	"github.com/gorilla/mux"
 
 	"github.com/fanfare-webhooks/fanfare"
+	"github.com/fanfare-webhooks/fanfare/internal/filter"
 )
 
 const (
@@ -104,6 +105,13 @@ func (s *Server) putEventType(c *call) (answer, error) {
 	err := c.decode(
 		field{name: "description", take: text(&t.Description, maxDescription)},
 		field{name: "group", take: text(&t.Group, maxName)},
+		field{name: "modifiers", take: func(v value) {
+			if !v.null() {
+				_, wrong := filter.ParseDeclared(v.raw)
+				v.filterFaults(wrong)
+				t.Modifiers = v.raw
+			}
+		}},
 		field{name: "samples", take: func(v value) {
 			if !v.null() && v.list(maxSamples, func(v value) { v.json(maxSample) }) {
 				t.Samples = v.raw
@@ -156,6 +164,7 @@ func writeEventType(w *writer, t *fanfare.EventType) {
 	w.text("name", t.Name)
 	w.text("description", t.Description)
 	w.text("group", t.Group)
+	w.raw("modifiers", t.Modifiers, "{}")
 	w.raw("samples", t.Samples, "[]")
 	w.boolean("archived", t.Archived)
 	w.time("created_at", t.CreatedAt)

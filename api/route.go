@@ -88,6 +88,8 @@ func (s *Server) routes() []route {
 		{method: "DELETE", path: eventType, scope: fanfare.ScopeWrite, platform: true, handle: (*Server).deleteEventType},
 		{method: "GET", path: eventType + "/samples", handle: (*Server).listSamples},
 
+		{method: "POST", path: "/v1/filters/test", scope: fanfare.ScopeRead, body: maxPublishBody, handle: (*Server).testFilter},
+
 		{method: "POST", path: "/v1/accounts", scope: fanfare.ScopeAdmin, body: maxBody, once: true, handle: (*Server).createAccount},
 		{method: "GET", path: "/v1/accounts", scope: fanfare.ScopeRead, handle: (*Server).listAccounts, params: page},
 		{method: "GET", path: account, scope: fanfare.ScopeRead, handle: (*Server).getAccount},

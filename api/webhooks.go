@@ -12,8 +12,10 @@ import (
 
 	"github.com/fanfare-webhooks/fanfare"
 	"github.com/fanfare-webhooks/fanfare/internal/egress"
+	"github.com/fanfare-webhooks/fanfare/internal/filter"
 	"github.com/fanfare-webhooks/fanfare/internal/seal"
 	"github.com/fanfare-webhooks/fanfare/internal/store"
+	"github.com/fanfare-webhooks/fanfare/registry"
 	"github.com/fanfare-webhooks/fanfare/retry"
 	"github.com/fanfare-webhooks/fanfare/signature"
 )
@@ -39,6 +41,8 @@ type webhookEdit struct {
 	s        *Server
 	sets     []func(*fanfare.Webhook)
 	patterns []string         // of event_types; nil: not named
+	narrowed bool             // modifiers are named
+	choices  []filter.Choice  // of modifiers
 	secret   signature.Secret // zero: not given
 }
 
@@ -58,6 +62,8 @@ func (e *webhookEdit) fields(create bool) []field {
 	return []field{
 		{name: "url", required: create, take: e.takeURL},
 		{name: "event_types", required: create, take: e.takeEventTypes},
+		{name: "modifiers", take: e.takeModifiers},
+		{name: "filter", take: e.takeFilter},
 		{name: "name", take: func(v value) {
 			var name string
 			if !v.null() {
@@ -134,6 +140,26 @@ func (e *webhookEdit) takeEventTypes(v value) {
 	}
 	e.patterns = patterns
 	e.set(func(w *fanfare.Webhook) { w.EventTypes = patterns })
+}
+
+func (e *webhookEdit) takeModifiers(v value) {
+	var raw []byte
+	if !v.null() {
+		var wrong []filter.Fault
+		raw = v.raw
+		e.choices, wrong = filter.ParseChoices(raw)
+		v.filterFaults(wrong)
+	}
+	e.narrowed = true
+	e.set(func(w *fanfare.Webhook) { w.Modifiers = raw })
+}
+
+func (e *webhookEdit) takeFilter(v value) {
+	var raw, canonical []byte
+	if !v.null() && v.filter() {
+		raw, canonical = v.raw, filter.Canonical(v.raw)
+	}
+	e.set(func(w *fanfare.Webhook) { w.Filter, w.CanonicalFilter = raw, canonical })
 }
 
 func (e *webhookEdit) takeSchedule(v value) {
@@ -237,6 +263,38 @@ func refuseArchived(archived map[string]string, had []string) error {
 	return f.err()
 }
 
+// modifiersError is that the modifiers of a webhook do not go with the event types that it chooses.
+type modifiersError struct{ faults []filter.Fault }
+
+func (e *modifiersError) Error() string { return "the modifiers do not go with the event types" }
+
+// checkModifiers holds a webhook's modifiers against the event types that it chooses. It answers a
+// [*modifiersError].
+func (e *webhookEdit) checkModifiers(choices []filter.Choice, patterns []string) error {
+	if wrong := filter.CheckChoices(choices, e.s.registry.Snapshot().Chosen(patterns)); len(wrong) > 0 {
+		return &modifiersError{wrong}
+	}
+	return nil
+}
+
+// recheck calls check, and if it answers a [*modifiersError] once more after asking Postgres for the
+// catalog. The faults go to f.
+func (e *webhookEdit) recheck(c *call, f *faults, check func() error) error {
+	err := check()
+	var wrong *modifiersError
+	if !errors.As(err, &wrong) {
+		return err
+	}
+	if err := e.s.registry.CatchUp(c.r.Context()); err != nil {
+		return err
+	}
+	if err = check(); !errors.As(err, &wrong) {
+		return err
+	}
+	value{at: "/modifiers", f: f}.filterFaults(wrong.faults)
+	return nil
+}
+
 // decode reads the body and holds it against the catalog; all faults come together.
 func (e *webhookEdit) decode(c *call, create bool) (archived map[string]string, err error) {
 	wrong := c.decode(e.fields(create)...)
@@ -246,7 +304,29 @@ func (e *webhookEdit) decode(c *call, create bool) (archived map[string]string, 
 	if archived, err = e.checkCatalog(c); err != nil {
 		return nil, err
 	}
+	if create && len(e.patterns) > 0 {
+		if err := e.recheck(c, &c.faults, func() error { return e.checkModifiers(e.choices, e.patterns) }); err != nil {
+			return nil, err
+		}
+	}
 	return archived, c.faults.err()
+}
+
+// edit changes a webhook that exists, unless what comes of it does not go with the catalog.
+func (e *webhookEdit) edit(w *fanfare.Webhook, archived map[string]string) error {
+	had := w.EventTypes
+	e.apply(w)
+	if err := refuseArchived(archived, had); err != nil || e.patterns == nil && !e.narrowed {
+		return err
+	}
+	choices := e.choices
+	if !e.narrowed && len(w.Modifiers) > 0 {
+		var err error
+		if choices, err = filter.ParseStoredChoices(w.Modifiers); err != nil {
+			return refuse("/modifiers", codeInvalidValue, "cannot be read any more: give them anew")
+		}
+	}
+	return e.checkModifiers(choices, w.EventTypes)
 }
 
 func (s *Server) createWebhook(c *call) (answer, error) {
@@ -340,13 +420,18 @@ func (s *Server) updateWebhook(c *call) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	hook, err := s.store.UpdateWebhook(c.r.Context(), c.account, id, version, nil, func(w *fanfare.Webhook) error {
-		had := w.EventTypes
-		e.apply(w)
-		return refuseArchived(archived, had)
+	var hook *fanfare.Webhook
+	err = e.recheck(c, &c.faults, func() (err error) {
+		hook, err = s.store.UpdateWebhook(c.r.Context(), c.account, id, version, nil, func(w *fanfare.Webhook) error {
+			return e.edit(w, archived)
+		})
+		return err
 	})
-	if errors.Is(err, store.ErrNoEventType) {
+	switch {
+	case errors.Is(err, store.ErrNoEventType):
 		err = errTypeGone
+	case err == nil:
+		err = c.faults.err()
 	}
 	if err != nil {
 		return answer{}, err
@@ -387,6 +472,8 @@ func writeWebhook(w *writer, hook *fanfare.Webhook) {
 	w.text("name", hook.Name)
 	w.text("url", hook.URL)
 	w.texts("event_types", hook.EventTypes)
+	w.raw("modifiers", hook.Modifiers, "{}")
+	w.raw("filter", hook.Filter, "null")
 	w.boolean("include_subaccounts", hook.IncludeSubaccounts)
 	w.text("timeout", retry.FormatDuration(hook.Timeout))
 	w.list("retry_schedule")
@@ -405,8 +492,12 @@ func writeWebhook(w *writer, hook *fanfare.Webhook) {
 		w.close()
 	}
 	w.raw("metadata", hook.Metadata, "{}")
-	w.boolean("enabled", hook.Disabled == nil)
-	if d := hook.Disabled; d == nil {
+	d := hook.Disabled
+	if d == nil {
+		d = registry.Unusable(hook)
+	}
+	w.boolean("enabled", d == nil)
+	if d == nil {
 		w.null("disabled")
 	} else {
 		w.object("disabled")

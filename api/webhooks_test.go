@@ -24,7 +24,7 @@ func TestAWebhookHasDefaults(t *testing.T) {
 	}
 	got := w.call("GET", path+"/"+id, platformKey, nil).want(200)
 	want := fmt.Sprintf(`{"id":%q,"version":1,"account_id":%q,"name":"","url":"https://example.com/a?b=c","event_types":["call.*","call.ended"],`+
-		`"include_subaccounts":false,"timeout":"30s","retry_schedule":["1m","5m","15m","1h","6h"],"max_in_flight":32,"rate_limit":null,"metadata":{},`+
+		`"modifiers":{},"filter":null,"include_subaccounts":false,"timeout":"30s","retry_schedule":["1m","5m","15m","1h","6h"],"max_in_flight":32,"rate_limit":null,"metadata":{},`+
 		`"enabled":true,"disabled":null,"created_at":%q,"updated_at":%q}`,
 		id, account, got.str("created_at"), got.str("updated_at"))
 	if string(got.body) != want {
@@ -126,9 +126,9 @@ func TestFaultsOfAWebhook(t *testing.T) {
 		{`{"url":"https://example.com","event_types":["t"],"retry_schedule":[` + steps + `]}`, []string{"/retry_schedule invalid_value"}},
 		{`{"url":"https://example.com","event_types":["t"],"retry_schedule":[1]}`, []string{"/retry_schedule/0 wrong_type"}},
 		{`{"url":"https://example.com","event_types":["t"],"secret":"hunter2"}`, []string{"/secret invalid_secret"}},
-		{`{"url":"https://example.com","event_types":["t"],"modifiers":{},"filter":{},"headers":{},"signature":{},"payload":"raw","json":"verbatim","method":"GET","format":"form","custom_data":{},"notification_emails":[]}`, []string{
-			"/custom_data unknown_field", "/filter unknown_field", "/format unknown_field", "/headers unknown_field", "/json unknown_field",
-			"/method unknown_field", "/modifiers unknown_field", "/notification_emails unknown_field", "/payload unknown_field",
+		{`{"url":"https://example.com","event_types":["t"],"modifier":{},"filters":{},"headers":{},"signature":{},"payload":"raw","json":"verbatim","method":"GET","format":"form","custom_data":{},"notification_emails":[]}`, []string{
+			"/custom_data unknown_field", "/filters unknown_field", "/format unknown_field", "/headers unknown_field", "/json unknown_field",
+			"/method unknown_field", "/modifier unknown_field", "/notification_emails unknown_field", "/payload unknown_field",
 			"/signature unknown_field",
 		}},
 	} {

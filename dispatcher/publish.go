@@ -201,7 +201,7 @@ func (d *Dispatcher) match(cl *call) error {
 			matched = append(matched, w)
 		} else if _, known := snap.EventType(p.Type); !known {
 			return &RefusedError{Index: i, Reason: UnknownEventType}
-		} else if matched = snap.Match(matched, p.AccountID, p.Type); len(matched) > maxFanOut || cl.owed+len(matched) > maxCallFanOut {
+		} else if matched = snap.Match(matched, p.AccountID, p.Type, p.Data); len(matched) > maxFanOut || cl.owed+len(matched) > maxCallFanOut {
 			return &RefusedError{Index: i, Reason: TooManyWebhooks}
 		}
 		cl.owed += len(matched)

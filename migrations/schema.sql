@@ -86,8 +86,11 @@ CREATE TABLE public.event_types (
     samples json DEFAULT '[]'::json NOT NULL,
     archived boolean DEFAULT false NOT NULL,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
-    updated_at timestamp with time zone DEFAULT now() NOT NULL
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    modifiers json
 );
+
+COMMENT ON COLUMN public.event_types.modifiers IS 'what a webhook may narrow, as it was given; null: nothing';
 
 CREATE TABLE public.events (
     id uuid NOT NULL,
@@ -275,14 +278,24 @@ CREATE TABLE public.webhooks (
     deleted_at timestamp with time zone,
     rate_count integer,
     rate_per_ms bigint,
+    modifiers json,
+    filter json,
+    filter_canonical text,
     CONSTRAINT webhooks_check CHECK (((disabled_by IS NULL) = (disabled_at IS NULL))),
     CONSTRAINT webhooks_disabled_by_check CHECK ((disabled_by = ANY (ARRAY['user'::text, 'health'::text, 'gone'::text]))),
+    CONSTRAINT webhooks_filter_check CHECK (((filter IS NULL) = (filter_canonical IS NULL))),
     CONSTRAINT webhooks_rate_check CHECK (((rate_count IS NULL) = (rate_per_ms IS NULL)))
 );
 
 COMMENT ON COLUMN public.webhooks.deleted_at IS 'a deleted webhook keeps its row: its deliveries stay listed';
 
 COMMENT ON COLUMN public.webhooks.rate_count IS 'at most so many requests start within any rate_per_ms; null: no limit';
+
+COMMENT ON COLUMN public.webhooks.modifiers IS 'values that events must have, as they were given; null: any';
+
+COMMENT ON COLUMN public.webhooks.filter IS 'a condition on events, as it was given; null: none';
+
+COMMENT ON COLUMN public.webhooks.filter_canonical IS 'the same in the one form that all its spellings share: what nodes match';
 
 ALTER TABLE ONLY public.accounts
     ADD CONSTRAINT accounts_pkey PRIMARY KEY (id);

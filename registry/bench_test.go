@@ -1,9 +1,11 @@
 package registry
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"runtime"
+	"slices"
 	"testing"
 	"time"
 
@@ -53,7 +55,7 @@ func BenchmarkMatch(b *testing.B) {
 	var dst []*Webhook
 	i := 0
 	for b.Loop() {
-		dst = s.Match(dst[:0], benchID(1, i%accounts), "call.7")
+		dst = s.Match(dst[:0], benchID(1, i%accounts), "call.7", benchData)
 		i++
 	}
 }
@@ -69,6 +71,65 @@ func BenchmarkUpdate(b *testing.B) {
 		u.Webhook(w)
 		s = u.done(int64(i))
 		i++
+	}
+}
+
+var benchData = []byte(`{"customer_id": "c-1", "amount": 1250.00, "currency": "EUR", "customer": {"id": "c-1", "name": "Zoë Ångström", "country": "AT"},
+	"tags": ["new", "vip"], "lines": [{"sku": "A-100", "count": 2, "price": {"net": 10.25, "vat": 2.05}}, {"sku": "B", "count": 1}]}`)
+
+// BenchmarkMatchFilters is one account with that many webhooks on one type, each with a condition on
+// another customer: by equality, which an index finds, and by an operator that none can.
+func BenchmarkMatchFilters(b *testing.B) {
+	for _, n := range []int{1_000, 10_000, 100_000, 1_000_000} {
+		s := crowd(n, byCustomer)
+		events := make([][]byte, 1000)
+		for i := range events {
+			events[i] = bytes.Replace(benchData, []byte(`"c-1"`), fmt.Appendf(nil, `"c%d"`, i*n/len(events)), 1)
+		}
+		b.Run(fmt.Sprintf("equality/%d", n), func(b *testing.B) {
+			b.ReportAllocs()
+			var dst []*Webhook
+			took := make([]time.Duration, 0, 1<<20)
+			for i := 0; b.Loop(); i++ {
+				start := time.Now()
+				if dst = s.Match(dst[:0], benchID(1, 0), "invoice.paid", events[i%len(events)]); len(dst) != 1 {
+					b.Fatalf("%d match", len(dst))
+				}
+				if len(took) < cap(took) {
+					took = append(took, time.Since(start))
+				}
+			}
+			slices.Sort(took)
+			b.ReportMetric(float64(took[len(took)*99/100]), "p99-ns")
+		})
+	}
+	for _, n := range []int{100, 1_000, 10_000} {
+		s := crowd(n, func(i int, w *fanfare.Webhook) {
+			w.CanonicalFilter = fmt.Appendf(nil, `{"data":{"amount":{"$gt":%d}}}`, 2000+i)
+		})
+		b.Run(fmt.Sprintf("comparison/%d", n), func(b *testing.B) {
+			for b.Loop() {
+				s.Match(nil, benchID(1, 0), "invoice.paid", benchData)
+			}
+		})
+	}
+}
+
+// BenchmarkUpdateFilters changes one of the webhooks of one account.
+func BenchmarkUpdateFilters(b *testing.B) {
+	for _, n := range []int{1_000, 100_000} {
+		s := crowd(n, byCustomer)
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			for i := 0; b.Loop(); i++ {
+				w := benchWebhook(i%n, 1, i)
+				w.EventTypes = []string{"invoice.paid"}
+				byCustomer(i, &w)
+				u := newUpdate(s, nil, noSecrets)
+				u.Changed(store.Changed{Webhooks: []uuid.UUID{w.ID}})
+				u.Webhook(w)
+				s = u.done(int64(i))
+			}
+		})
 	}
 }
 

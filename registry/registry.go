@@ -50,7 +50,8 @@ type Registry struct {
 	turns  *turns
 	mark   store.RegistryMark // of current
 	away   bool               // Postgres did not answer the last poll
-	warned map[uuid.UUID]bool // webhooks that the log was told of
+	warned map[uuid.UUID]bool // webhooks that the log was told of for their secrets
+	told   map[uuid.UUID]bool // and for what they want of events
 }
 
 // New makes a registry that knows nothing; see [Registry.Load].
@@ -68,6 +69,7 @@ func New(s *store.Store, k *seal.Keyring, o Options) *Registry {
 		log:     o.Log,
 		turns:   newTurns(),
 		warned:  make(map[uuid.UUID]bool),
+		told:    make(map[uuid.UUID]bool),
 	}
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)
@@ -214,6 +216,12 @@ func (r *Registry) publish(u *update, mark store.RegistryMark, kind string, bega
 	r.metrics.unreadable.Set(float64(next.unreadable))
 	r.metrics.updates.WithLabelValues(kind).Inc()
 	r.metrics.seconds.Observe(time.Since(began).Seconds())
+	for id, err := range u.unusable {
+		if !r.told[id] {
+			r.told[id] = true
+			r.log.Error("registry: a webhook counts as disabled", "webhook_id", id, "error", err)
+		}
+	}
 }
 
 // unreadable tells the log, once, of a webhook with a secret that is closed to us.

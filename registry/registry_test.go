@@ -152,7 +152,7 @@ func TestALoadBringsEverythingThatSendingNeeds(t *testing.T) {
 
 	s := b.loaded().Snapshot()
 
-	got := s.Match(nil, account, "a.b")
+	got := s.Match(nil, account, "a.b", nil)
 	if len(got) != 1 || !got[0].Enabled() {
 		t.Fatalf("matched %v", got)
 	}
@@ -189,7 +189,7 @@ func TestWhatWasAnsweredIsKnownToOthersAfterCatchUp(t *testing.T) {
 	for i := range 20 {
 		w := b.webhook(account, signature.GenerateSecret(), "*")
 		b.must(other.CatchUp(t.Context()))
-		if got := other.Snapshot().Match(nil, account, "a"); len(got) != 1 || got[0].ID != w.ID {
+		if got := other.Snapshot().Match(nil, account, "a", nil); len(got) != 1 || got[0].ID != w.ID {
 			t.Fatalf("round %d: after the creation %d webhooks match", i, len(got))
 		}
 		_, err := b.store.DisableWebhook(t.Context(), w.ID, w.URL, fanfare.Disabled{By: fanfare.DisabledByUser})
@@ -516,7 +516,7 @@ func TestAWebhookWhoseSecretDoesNotOpenIsKeptAndReported(t *testing.T) {
 	b.must(r.Load(t.Context()))
 
 	s := r.Snapshot()
-	if n := len(s.Match(nil, account, "a")); n != 2 {
+	if n := len(s.Match(nil, account, "a", nil)); n != 2 {
 		t.Errorf("%d webhooks match", n)
 	}
 	if secrets := s.Webhook(closed.ID).Secrets(time.Now()); len(secrets) != 0 {

@@ -13,31 +13,53 @@ type Snapshot struct {
 	webhooks   shards[uuid.UUID, *Webhook]
 	keys       shards[[32]byte, *fanfare.Key]
 	keysOf     shards[uuid.UUID, [][32]byte] // by owner; nil: the platform
-	types      map[string]bool               // name → archived
-	unreadable int                           // webhooks a secret of which does not open
+	types      map[string]*eventType
+	unreadable int // webhooks a secret of which does not open
 }
 
 // account is one node of the tree. It never changes.
 type account struct {
 	parent    uuid.UUID // nil: the platform
 	own       index
-	inherited index // those of own that want the events of descendants too
+	inherited index      // those of own that want the events of descendants too
+	selection *selection // the webhooks that look into events, which own and inherited leave out; nil: none
 }
 
 // Version is that of the newest change in it.
 func (s *Snapshot) Version() int64 { return s.version }
 
-// Match appends to dst the webhooks that want an event of that type in that account, each once: the
-// account's own, and those of its ancestors that include sub-accounts. Disabled ones are among them,
-// since what they miss is recorded. The type must be the name of one.
-func (s *Snapshot) Match(dst []*Webhook, account uuid.UUID, eventType string) []*Webhook {
-	a, ok := s.accounts.get(account)
+// Match appends to dst the webhooks that want an event of that type and with that data in that account,
+// each once: the account's own, and those of its ancestors that include sub-accounts. Disabled ones are
+// among them, since what they miss is recorded. The type must be the name of one, and the data JSON that
+// was checked.
+func (s *Snapshot) Match(dst []*Webhook, account uuid.UUID, eventType string, data []byte) []*Webhook {
+	own, ok := s.accounts.get(account)
 	if !ok {
 		return dst
 	}
-	dst = a.own.match(dst, eventType)
-	for a, ok = s.accounts.get(a.parent); ok; a, ok = s.accounts.get(a.parent) {
+	dst = own.own.match(dst, eventType)
+	looking := own.selection != nil
+	for a, ok := s.accounts.get(own.parent); ok; a, ok = s.accounts.get(a.parent) {
 		dst = a.inherited.match(dst, eventType)
+		looking = looking || a.selection != nil
+	}
+	if looking {
+		dst = s.look(dst, account, own, eventType, data)
+	}
+	return dst
+}
+
+// look appends those that look into the event.
+func (s *Snapshot) look(dst []*Webhook, id uuid.UUID, own *account, eventType string, data []byte) []*Webhook {
+	l := newLook(id, eventType, s.types[eventType], data)
+	defer l.close()
+	if own.selection != nil {
+		dst = own.selection.match(dst, &own.selection.own, l)
+	}
+	for a, ok := s.accounts.get(own.parent); ok; a, ok = s.accounts.get(a.parent) {
+		if a.selection != nil {
+			dst = a.selection.match(dst, &a.selection.inherited, l)
+		}
 	}
 	return dst
 }
@@ -83,8 +105,8 @@ func (s *Snapshot) Webhook(id uuid.UUID) *Webhook {
 
 // EventType says whether the catalog has an event type, and whether it is archived.
 func (s *Snapshot) EventType(name string) (archived, ok bool) {
-	archived, ok = s.types[name]
-	return archived, ok
+	t, ok := s.types[name]
+	return ok && t.archived, ok
 }
 
 // Key is the key whose text has that SHA-256, nil if it is unknown or deleted. It is not to be written

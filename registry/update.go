@@ -9,6 +9,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/fanfare-webhooks/fanfare"
+	"github.com/fanfare-webhooks/fanfare/internal/filter"
 	"github.com/fanfare-webhooks/fanfare/internal/seal"
 	"github.com/fanfare-webhooks/fanfare/internal/store"
 	"github.com/fanfare-webhooks/fanfare/signature"
@@ -28,9 +29,11 @@ type update struct {
 	webhooks   draft[uuid.UUID, *Webhook]
 	keys       draft[[32]byte, *fanfare.Key]
 	keysOf     draft[uuid.UUID, [][32]byte]
-	types      map[string]bool // shared with the base until typesMine
+	types      map[string]*eventType // shared with the base until typesMine
 	typesMine  bool
 	unreadable int
+
+	unusable map[uuid.UUID]error // webhooks whose wishes cannot be read
 
 	awaited map[uuid.UUID]bool  // accounts that changed and did not come again yet
 	edits   map[uuid.UUID]*edit // what happens to the indexes, by account
@@ -53,6 +56,7 @@ func newUpdate(base *Snapshot, keyring *seal.Keyring, closed func(uuid.UUID, err
 		keysOf:     base.keysOf.draft(),
 		types:      base.types,
 		unreadable: base.unreadable,
+		unusable:   make(map[uuid.UUID]error),
 		awaited:    make(map[uuid.UUID]bool),
 		edits:      make(map[uuid.UUID]*edit),
 		names:      newInterner(),
@@ -82,7 +86,7 @@ func (u *update) Account(a store.RegistryAccount) {
 	delete(u.awaited, a.ID)
 	next := &account{parent: a.ParentID}
 	if before, ok := u.accounts.get(a.ID); ok {
-		next.own, next.inherited = before.own, before.inherited
+		next.own, next.inherited, next.selection = before.own, before.inherited, before.selection
 	}
 	u.accounts.set(a.ID, next)
 }
@@ -90,7 +94,7 @@ func (u *update) Account(a store.RegistryAccount) {
 // EventType implements [store.RegistrySink].
 func (u *update) EventType(t fanfare.EventType) {
 	u.ownTypes()
-	u.types[t.Name] = t.Archived
+	u.types[t.Name] = newEventType(&t)
 }
 
 // Key implements [store.RegistrySink].
@@ -109,9 +113,27 @@ func (u *update) Webhook(w fanfare.Webhook) {
 	w.EventTypes = u.names.list(w.EventTypes)
 	w.RetrySchedule = u.names.schedule(w.RetrySchedule)
 	next := &Webhook{Webhook: w}
+	u.wishes(next)
 	u.webhooks.set(w.ID, next)
 	e := u.edit(w.AccountID)
 	e.added = append(e.added, next)
+}
+
+// wishes puts what a webhook wants of events into the form that is matched. If that cannot be read the
+// webhook is kept, and counts as disabled: what it misses is recorded, with the reason.
+func (u *update) wishes(w *Webhook) {
+	if len(w.CanonicalFilter)+len(w.Modifiers) == 0 {
+		return
+	}
+	one, err := u.names.wishes(&w.Webhook)
+	if err != nil {
+		u.unusable[w.ID] = err
+		if w.Disabled == nil {
+			w.Disabled = Unusable(&w.Webhook)
+		}
+	}
+	w.filter, w.modifiers = one.filter, one.modifiers
+	w.Filter, w.CanonicalFilter, w.Modifiers = nil, nil, nil
 }
 
 // Secret implements [store.RegistrySink].
@@ -164,6 +186,9 @@ func (u *update) forgetAccount(id uuid.UUID) {
 	for _, entry := range a.own {
 		u.forgetWebhook(entry.webhook.ID)
 	}
+	for c := range a.selection.choosers {
+		u.forgetWebhook(c.webhook.ID)
+	}
 	u.forgetKeys(id)
 	u.accounts.delete(id)
 }
@@ -181,7 +206,7 @@ func (u *update) ownTypes() {
 	if !u.typesMine {
 		u.typesMine = true
 		if u.types = maps.Clone(u.types); u.types == nil {
-			u.types = make(map[string]bool)
+			u.types = make(map[string]*eventType)
 		}
 	}
 }
@@ -197,7 +222,12 @@ func (u *update) done(version int64) *Snapshot {
 			continue
 		}
 		var own, inherited index
+		var choosy []*Webhook
 		for _, w := range e.added {
+			if w.choosy() {
+				choosy = append(choosy, w)
+				continue
+			}
 			for _, key := range patternKeys(w.EventTypes) {
 				key = u.names.text(key)
 				own = append(own, entry{key, w})
@@ -211,6 +241,7 @@ func (u *update) done(version int64) *Snapshot {
 			parent:    before.parent,
 			own:       before.own.replace(gone, own),
 			inherited: before.inherited.replace(gone, inherited),
+			selection: before.selection.edit(e.gone, choosy),
 		})
 	}
 	return &Snapshot{
@@ -229,11 +260,21 @@ type interner struct {
 	texts     map[string]string
 	lists     map[string][]string
 	schedules map[string][]time.Duration
+	filters   map[string]wished
 	buf       []byte
 }
 
+// wished is what webhooks want of events beyond their types.
+type wished struct {
+	filter    *filter.Filter
+	modifiers []filter.Choice
+}
+
 func newInterner() interner {
-	return interner{make(map[string]string), make(map[string][]string), make(map[string][]time.Duration), nil}
+	return interner{
+		texts: make(map[string]string), lists: make(map[string][]string), schedules: make(map[string][]time.Duration),
+		filters: make(map[string]wished),
+	}
 }
 
 func (in *interner) text(s string) string {
@@ -258,6 +299,20 @@ func (in *interner) list(l []string) []string {
 	}
 	in.lists[string(in.buf)] = one
 	return one
+}
+
+// wishes reads what a webhook wants of events beyond their types.
+func (in *interner) wishes(w *fanfare.Webhook) (wished, error) {
+	in.buf = append(append(append(in.buf[:0], w.CanonicalFilter...), 0), w.Modifiers...)
+	if one, ok := in.filters[string(in.buf)]; ok {
+		return one, nil
+	}
+	f, choices, err := wishes(w)
+	if err != nil {
+		return wished{}, err
+	}
+	in.filters[string(in.buf)] = wished{f, choices}
+	return wished{f, choices}, nil
 }
 
 func (in *interner) schedule(l []time.Duration) []time.Duration {

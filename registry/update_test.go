@@ -23,7 +23,7 @@ type world struct {
 	accounts map[uuid.UUID]uuid.UUID // → parent
 	webhooks map[uuid.UUID]fanfare.Webhook
 	keys     map[uuid.UUID]store.RegistryKey
-	types    map[string]bool
+	types    map[string]fanfare.EventType
 	made     int
 	changed  store.Changed // since the last update
 }
@@ -33,7 +33,7 @@ func newWorld() *world {
 		accounts: make(map[uuid.UUID]uuid.UUID),
 		webhooks: make(map[uuid.UUID]fanfare.Webhook),
 		keys:     make(map[uuid.UUID]store.RegistryKey),
-		types:    make(map[string]bool),
+		types:    make(map[string]fanfare.EventType),
 	}
 }
 
@@ -67,9 +67,9 @@ func (w *world) tell(sink store.RegistrySink, all bool) {
 			sink.Account(store.RegistryAccount{ID: id, ParentID: parent})
 		}
 	}
-	for name, archived := range w.types {
+	for name, t := range w.types {
 		if all || slices.Contains(c.EventTypes, name) {
-			sink.EventType(fanfare.EventType{Name: name, Archived: archived})
+			sink.EventType(t)
 		}
 	}
 	for _, id := range sorted(w.keys) {
@@ -123,7 +123,9 @@ func (w *world) change(t *rapid.T) {
 		w.changed.Accounts = append(w.changed.Accounts, gone...)
 	case what == 3:
 		name := someTypes.Draw(t, "type")
-		if w.types[name] = rapid.Bool().Draw(t, "archived"); rapid.Bool().Draw(t, "delete") {
+		if w.types[name] = (fanfare.EventType{
+			Name: name, Archived: rapid.Bool().Draw(t, "archived"), Modifiers: someDeclarations.Draw(t, "modifiers"),
+		}); rapid.IntRange(0, 3).Draw(t, "delete") == 0 {
 			delete(w.types, name)
 		}
 		w.changed.EventTypes = append(w.changed.EventTypes, name)
@@ -145,12 +147,14 @@ func (w *world) change(t *rapid.T) {
 		h := w.webhooks[pick(webhooks)]
 		h.Version++
 		h.EventTypes, h.IncludeSubaccounts = somePatterns.Draw(t, "patterns"), rapid.Bool().Draw(t, "subaccounts")
+		h.CanonicalFilter, h.Modifiers = someFilters.Draw(t, "filter"), someChoices.Draw(t, "choices")
 		w.webhooks[h.ID] = h
 		w.changed.Webhooks = append(w.changed.Webhooks, h.ID)
 	default:
 		h := fanfare.Webhook{
 			ID: w.id(), AccountID: pick(accounts), Version: 1, RetrySchedule: []time.Duration{time.Minute},
 			EventTypes: somePatterns.Draw(t, "patterns"), IncludeSubaccounts: rapid.Bool().Draw(t, "subaccounts"),
+			CanonicalFilter: someFilters.Draw(t, "filter"), Modifiers: someChoices.Draw(t, "choices"),
 		}
 		w.webhooks[h.ID] = h
 		w.changed.Webhooks = append(w.changed.Webhooks, h.ID)
@@ -158,7 +162,7 @@ func (w *world) change(t *rapid.T) {
 }
 
 // match is what Match ought to find, sorted.
-func (w *world) match(account uuid.UUID, eventType string) []string {
+func (w *world) match(account uuid.UUID, eventType string, data []byte) []string {
 	var found []string
 	if _, ok := w.accounts[account]; !ok {
 		return nil
@@ -170,7 +174,7 @@ func (w *world) match(account uuid.UUID, eventType string) []string {
 		if slices.ContainsFunc(h.EventTypes, func(pattern string) bool {
 			prefix, wild := strings.CutSuffix(pattern, "*")
 			return pattern == eventType || wild && strings.HasPrefix(eventType, prefix)
-		}) {
+		}) && w.wants(h, account, eventType, data) {
 			found = append(found, fmt.Sprint(id, " v", h.Version))
 		}
 	}
@@ -191,14 +195,14 @@ func dump(s *Snapshot) map[string]any {
 		return all
 	}
 	every(&s.accounts, func(id uuid.UUID, a *account) {
-		accounts[id.String()] = []any{a.parent, entries(a.own), entries(a.inherited)}
+		accounts[id.String()] = []any{a.parent, entries(a.own), entries(a.inherited), selected(a.selection)}
 	})
 	every(&s.webhooks, func(id uuid.UUID, w *Webhook) {
 		var texts []string
 		for _, secret := range w.secrets {
 			texts = append(texts, secret.Text())
 		}
-		hooks[id.String()] = []any{w.Webhook, texts, w.expires, w.unreadable}
+		hooks[id.String()] = []any{w.Webhook, texts, w.expires, w.unreadable, w.choosy(), fmt.Sprint(w.modifiers)}
 	})
 	every(&s.keys, func(hash [32]byte, k *fanfare.Key) { keys[fmt.Sprintf("%x", hash)] = *k })
 	every(&s.keysOf, func(owner uuid.UUID, hashes [][32]byte) {
@@ -209,14 +213,64 @@ func dump(s *Snapshot) map[string]any {
 		slices.Sort(texts)
 		owners[owner.String()] = texts
 	})
-	types := maps.Clone(s.types)
-	if len(types) == 0 {
-		types = nil
+	types := map[string]any{}
+	for name, t := range s.types {
+		types[name] = []any{t.archived, t.modifiers, t.closed}
 	}
 	return map[string]any{
 		"accounts": accounts, "webhooks": hooks, "keys": keys, "owners": owners, "types": types, "unreadable": s.unreadable,
 		"counts": []int{s.accounts.len - len(accounts), s.webhooks.len - len(hooks), s.keys.len - len(keys), s.keysOf.len - len(owners)},
 	}
+}
+
+// selected is what a selection holds, wherever it is found. It fails if the tables are not sound.
+func selected(s *selection) (all []string) {
+	if s == nil {
+		return nil
+	}
+	var own, inherited []row
+	steps := 0
+	dims := make(map[dim]int)
+	for c := range s.choosers {
+		rows := c.rows(nil)
+		all = append(all, fmt.Sprint(c.webhook.ID, " v", c.webhook.Version, " ", len(c.places), c.webhook.IncludeSubaccounts))
+		own = append(own, rows...)
+		if c.webhook.IncludeSubaccounts {
+			inherited = append(inherited, rows...)
+		}
+		steps += c.steps()
+		if (c.dim != dim{}) {
+			dims[c.dim]++
+		}
+	}
+	for _, d := range s.dims {
+		if dims[d.dim] != d.webhooks || d.webhooks == 0 {
+			all = append(all, fmt.Sprint("a dimension counts ", d, ", it has ", dims[d.dim]))
+		}
+	}
+	if len(dims) != len(s.dims) || s.steps != steps || s.paths.Len() > spareSteps+spareRatio*steps+steps {
+		all = append(all, fmt.Sprint("dimensions ", len(dims), " ", len(s.dims), ", steps ", steps, " ", s.steps, ", paths ", s.paths.Len()))
+	}
+	for _, t := range []struct {
+		table *table
+		want  []row
+	}{{&s.own, own}, {&s.inherited, inherited}} {
+		var got []row
+		for _, part := range t.table.parts {
+			got = append(got, part...)
+		}
+		slices.SortFunc(t.want, row.compare)
+		if !slices.Equal(got, t.want) || len(got) != t.table.len {
+			all = append(all, "the table is not what its webhooks say")
+		}
+		for _, r := range t.want {
+			if !slices.Contains(t.table.find(r.hash), r) {
+				all = append(all, "a row is not found")
+			}
+		}
+	}
+	slices.Sort(all)
+	return all
 }
 
 func every[K ~[16]byte | ~[32]byte, V any](s *shards[K, V], do func(K, V)) {
@@ -270,14 +324,16 @@ func TestMatchFindsWhatANaiveScanFinds(t *testing.T) {
 		}
 		s := loaded(w)
 		for _, account := range append(sorted(w.accounts), uuid.Nil, uuid.Max) {
-			eventType := someTypes.Draw(t, "event type")
-			var got []string
-			for _, hook := range s.Match(nil, account, eventType) {
-				got = append(got, fmt.Sprint(hook.ID, " v", hook.Version))
-			}
-			slices.Sort(got)
-			if diff := cmp.Diff(w.match(account, eventType), got); diff != "" {
-				t.Fatalf("%s in %s: %s", eventType, account, diff)
+			for range 3 {
+				eventType, data := someTypes.Draw(t, "event type"), someData.Draw(t, "data")
+				var got []string
+				for _, hook := range s.Match(nil, account, eventType, data) {
+					got = append(got, fmt.Sprint(hook.ID, " v", hook.Version))
+				}
+				slices.Sort(got)
+				if diff := cmp.Diff(w.match(account, eventType, data), got); diff != "" {
+					t.Fatalf("%s %s in %s: %s", eventType, data, account, diff)
+				}
 			}
 		}
 	})
@@ -324,7 +380,7 @@ func TestAppendedMatchesLeaveWhatWasThere(t *testing.T) {
 	h := fanfare.Webhook{ID: w.id(), AccountID: account, EventTypes: []string{"*", "a.*", "a.b"}}
 	w.webhooks[h.ID] = h
 	first := new(Webhook)
-	got := loaded(w).Match([]*Webhook{first}, account, "a.b")
+	got := loaded(w).Match([]*Webhook{first}, account, "a.b", nil)
 	if len(got) != 2 || got[0] != first || got[1].ID != h.ID {
 		t.Errorf("got %v", got)
 	}

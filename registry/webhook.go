@@ -5,13 +5,16 @@ import (
 	"time"
 
 	"github.com/fanfare-webhooks/fanfare"
+	"github.com/fanfare-webhooks/fanfare/internal/filter"
 	"github.com/fanfare-webhooks/fanfare/signature"
 )
 
-// Webhook is a webhook as it is sent to. It never changes: an edit makes another one. Its Name and
-// Metadata are not held in memory.
+// Webhook is a webhook as it is sent to. It never changes: an edit makes another one. Its Name, Metadata,
+// Modifiers and Filter are not held in memory as such.
 type Webhook struct {
 	fanfare.Webhook
+	filter     *filter.Filter     // nil: none
+	modifiers  []filter.Choice    // by name
 	secrets    []signature.Secret // newest first
 	expires    []time.Time        // when each of secrets does, zero for never, none after the one before it; nil: never
 	unreadable bool               // a secret of it does not open, by our own fault
@@ -19,6 +22,29 @@ type Webhook struct {
 
 // Enabled says whether anything may be sent.
 func (w *Webhook) Enabled() bool { return w.Disabled == nil }
+
+// Unusable says why a webhook counts as disabled although nobody disabled it: what it wants of events
+// cannot be read by this version, so nobody can tell which are its own. It is nil if all is well.
+func Unusable(w *fanfare.Webhook) *fanfare.Disabled {
+	_, _, err := wishes(w)
+	if err == nil || w.Disabled != nil {
+		return nil
+	}
+	return &fanfare.Disabled{By: fanfare.DisabledByFilter, Reason: err.Error(), At: w.UpdatedAt}
+}
+
+// wishes reads what a webhook wants of events beyond their types.
+func wishes(w *fanfare.Webhook) (f *filter.Filter, choices []filter.Choice, err error) {
+	if len(w.CanonicalFilter) > 0 {
+		if f, err = filter.ParseStored(w.CanonicalFilter); err != nil {
+			return nil, nil, err
+		}
+	}
+	if len(w.Modifiers) > 0 {
+		choices, err = filter.ParseStoredChoices(w.Modifiers)
+	}
+	return f, choices, err
+}
 
 // Secrets are what signs at now, newest first. They are not to be written to. If there are none, the
 // current one cannot be opened with the keys that are here: nothing can be sent, and that is not the

@@ -305,22 +305,28 @@ Press Ctrl-C to stop. The data stays in %[5]s
 `, c.URL, c.AdminURL, filepath.Join(dir, credentialsFile), c.AccountKey, dir)
 }
 
+// What the demo catalog lets webhooks narrow.
+var (
+	byCurrency  = []byte(`{"currency": {"path": "/currency", "description": "What was billed in", "values": {"EUR": "Euro", "GBP": "Pound sterling", "USD": "US dollar"}}}`)
+	byDirection = []byte(`{"direction": {"path": "/direction", "description": "Who called", "values": {"inbound": "Somebody called us", "outbound": "We called somebody"}}}`)
+)
+
 // demoCatalog is what a new directory begins with.
 var demoCatalog = []fanfare.EventType{
 	{
-		Name: "invoice.paid", Group: "Billing", Description: "An invoice was paid in full.",
+		Name: "invoice.paid", Group: "Billing", Description: "An invoice was paid in full.", Modifiers: byCurrency,
 		Samples: []byte(`[{"invoice": "in_1042", "amount": 1250, "currency": "EUR", "customer": {"id": "cu_7", "name": "Zoë Ångström"}}]`),
 	},
 	{
-		Name: "invoice.overdue", Group: "Billing", Description: "An invoice was not paid in time.",
+		Name: "invoice.overdue", Group: "Billing", Description: "An invoice was not paid in time.", Modifiers: byCurrency,
 		Samples: []byte(`[{"invoice": "in_1043", "amount": 80, "currency": "USD", "days": 14}]`),
 	},
 	{
-		Name: "call.started", Group: "Calls", Description: "A call began to ring.",
+		Name: "call.started", Group: "Calls", Description: "A call began to ring.", Modifiers: byDirection,
 		Samples: []byte(`[{"call": "c_81f2", "from": "+4930123456", "to": "+442071234567", "direction": "inbound"}]`),
 	},
 	{
-		Name: "call.ended", Group: "Calls", Description: "A call was hung up.",
-		Samples: []byte(`[{"call": "c_81f2", "seconds": 73, "cause": "normal_clearing"}]`),
+		Name: "call.ended", Group: "Calls", Description: "A call was hung up.", Modifiers: byDirection,
+		Samples: []byte(`[{"call": "c_81f2", "direction": "inbound", "seconds": 73, "cause": "normal_clearing"}]`),
 	},
 }

@@ -14,10 +14,10 @@ import (
 // ErrNoEventType says that a webhook names an event type that the catalog lacks.
 var ErrNoEventType = errors.New("the catalog has no such event type")
 
-const eventTypeColumns = `name, description, group_name, samples, archived, created_at, updated_at`
+const eventTypeColumns = `name, description, group_name, modifiers, samples, archived, created_at, updated_at`
 
 func scanEventType(row pgx.Row, t *fanfare.EventType) error {
-	return row.Scan(&t.Name, &t.Description, &t.Group, &t.Samples, &t.Archived, &t.CreatedAt, &t.UpdatedAt)
+	return row.Scan(&t.Name, &t.Description, &t.Group, &t.Modifiers, &t.Samples, &t.Archived, &t.CreatedAt, &t.UpdatedAt)
 }
 
 // catalogSpec locks the whole catalog, which belongs to the platform's account.
@@ -34,10 +34,10 @@ func (s *Store) PutEventType(ctx context.Context, t *fanfare.EventType) (created
 	}
 	err = s.change(ctx, catalogSpec("put an event type"), func(ctx context.Context, c *change) error {
 		row := c.QueryRow(ctx, `
-INSERT INTO event_types (name, description, group_name, samples, archived) VALUES ($1, $2, $3, $4, $5)
+INSERT INTO event_types (name, description, group_name, samples, archived, modifiers) VALUES ($1, $2, $3, $4, $5, $6)
 ON CONFLICT (name) DO UPDATE SET description = excluded.description, group_name = excluded.group_name,
-	samples = excluded.samples, archived = excluded.archived, updated_at = clock_timestamp()
-RETURNING xmax = 0, created_at, updated_at`, t.Name, t.Description, t.Group, samples, t.Archived)
+	samples = excluded.samples, archived = excluded.archived, modifiers = excluded.modifiers, updated_at = clock_timestamp()
+RETURNING xmax = 0, created_at, updated_at`, t.Name, t.Description, t.Group, samples, t.Archived, t.Modifiers)
 		if err := row.Scan(&created, &t.CreatedAt, &t.UpdatedAt); err != nil {
 			return err
 		}

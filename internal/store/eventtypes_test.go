@@ -12,7 +12,7 @@ import (
 
 func TestAnEventTypeIsPutListedAndDeleted(t *testing.T) {
 	s := adminStore(t)
-	want := fanfare.EventType{Name: "call.ended", Description: "A call ended", Group: "calls", Samples: []byte(`[ {"a": 1} ]`), Archived: true}
+	want := fanfare.EventType{Name: "call.ended", Description: "A call ended", Group: "calls", Modifiers: []byte(`{ "m": {"path": "/a"} }`), Samples: []byte(`[ {"a": 1} ]`), Archived: true}
 	created, err := s.PutEventType(t.Context(), &want)
 	must(t, err)
 	if !created {
@@ -31,7 +31,7 @@ func TestAnEventTypeIsPutListedAndDeleted(t *testing.T) {
 	if created || !again.CreatedAt.Equal(want.CreatedAt) || !again.UpdatedAt.After(want.UpdatedAt) {
 		t.Errorf("put again: created %v, %+v", created, again)
 	}
-	if got, err = s.EventType(t.Context(), "call.ended"); err != nil || got.Archived || string(got.Samples) != "[]" {
+	if got, err = s.EventType(t.Context(), "call.ended"); err != nil || got.Archived || got.Modifiers != nil || string(got.Samples) != "[]" {
 		t.Errorf("put again: it is %+v, %v", got, err)
 	}
 

@@ -42,7 +42,8 @@ type RegistrySecret struct {
 }
 
 // RegistrySink takes in what is read: accounts first, then webhooks, then secrets, those of one webhook
-// newest first. Webhooks come without name and metadata, event types with name and archived only.
+// newest first. Webhooks come without name, metadata and filter (but with its canonical form), event types with
+// name, archived and modifiers only.
 // Secrets that expired before the reading are left out. Nothing that a sink is given is used again.
 type RegistrySink interface {
 	// Changed comes first of all, if only changes are read.
@@ -64,7 +65,8 @@ type Changed struct {
 }
 
 const registryWebhookColumns = `id, account_id, version, '', url, event_types, include_subaccounts, timeout_ms, retry_schedule_ms,
-	max_in_flight, rate_count, rate_per_ms, NULL::json, disabled_by, disabled_reason, disabled_at, created_at, updated_at`
+	max_in_flight, rate_count, rate_per_ms, NULL::json, disabled_by, disabled_reason, disabled_at, created_at, updated_at,
+	modifiers, NULL::json, filter_canonical`
 
 const registryMarkSQL = `
 SELECT h.version, c.at FROM registry_head h LEFT JOIN registry_changes c ON c.version = h.version`
@@ -73,7 +75,7 @@ SELECT h.version, c.at FROM registry_head h LEFT JOIN registry_changes c ON c.ve
 var loadRegistrySQL = registrySQL{
 	accounts: `
 SELECT id, parent_id FROM accounts WHERE deleted_at IS NULL AND id <> '00000000-0000-0000-0000-000000000000'`,
-	eventTypes: `SELECT name, archived FROM event_types`,
+	eventTypes: `SELECT name, archived, modifiers FROM event_types`,
 	keys:       `SELECT ` + keyColumns + `, hash FROM api_keys`,
 	webhooks:   `SELECT ` + registryWebhookColumns + ` FROM webhooks WHERE deleted_at IS NULL`,
 	secrets: `
@@ -85,7 +87,7 @@ WHERE expires_at IS NULL OR expires_at > clock_timestamp() ORDER BY webhook_id, 
 var changedRegistrySQL = registrySQL{
 	accounts: `
 SELECT id, parent_id FROM accounts WHERE id = ANY ($1) AND deleted_at IS NULL`,
-	eventTypes: `SELECT name, archived FROM event_types WHERE name = ANY ($1)`,
+	eventTypes: `SELECT name, archived, modifiers FROM event_types WHERE name = ANY ($1)`,
 	keys: `
 SELECT ` + keyColumns + `, hash FROM api_keys WHERE account_id = ANY ($1)
 UNION ALL
@@ -264,7 +266,7 @@ func scanRegistryAccount(row pgx.Row, a *RegistryAccount) error {
 }
 
 func scanRegistryEventType(row pgx.Row, t *fanfare.EventType) error {
-	return row.Scan(&t.Name, &t.Archived)
+	return row.Scan(&t.Name, &t.Archived, &t.Modifiers)
 }
 
 func scanRegistryKey(row pgx.Row, k *RegistryKey) error {

@@ -1,0 +1,235 @@
+package registry
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/uuid"
+	"pgregory.net/rapid"
+
+	"github.com/fanfare-webhooks/fanfare"
+	"github.com/fanfare-webhooks/fanfare/internal/filter"
+	"github.com/fanfare-webhooks/fanfare/internal/store"
+)
+
+func sampled(texts ...string) *rapid.Generator[[]byte] {
+	return rapid.Custom(func(t *rapid.T) []byte {
+		if text := rapid.SampledFrom(texts).Draw(t, "text"); text != "" {
+			return []byte(text)
+		}
+		return nil
+	})
+}
+
+// What worlds draw from: often nothing, and values that meet.
+var (
+	someFilters = sampled("", "", "", `{"data":{"id":1}}`, `{"data":{"id":2}}`, `{"data":{"id":{"$in":[1,2,3]}}}`, `{"data":{"id":1,"name":"x"}}`,
+		`{"data":{"name":"x"}}`, `{"data":{"name":{"$starts_with":"x"}}}`, `{"$or":[{"data":{"id":1}},{"data":{"name":"y"}}]}`, `{"$not":{"data":{"id":1}}}`,
+		`{"data":{"deep":{"er":{"id":1}}}}`, `{"data":{"id":{"$gt":1}}}`, `{"type":"a.b"}`, `{"type":{"$in":["a","a.c"]},"data":{"name":"y"}}`,
+		`{"account_id":"00000000-0000-0000-0000-000000000000"}`, `{"data":{"$exists":true}}`, `{"data":{"id":{"$regex":"x"}}}`, `{}`)
+	someChoices      = sampled("", "", "", `{"kind":"user"}`, `{"kind":["user","device"]}`, `{"kind":"device","site":[1,"x"]}`, `{"site":1}`, `{"other":true}`, `{"kind":{}}`)
+	someDeclarations = sampled("", "", `{"kind":{"path":"/kind"}}`, `{"kind":{"path":"/deep/kind"},"site":{"path":"/site/0"}}`, `{"site":{"path":"/site"}}`,
+		`{"other":{"path":"/other"},"kind":{"path":"/kind"}}`, `{"kind":{"path":"no pointer"}}`)
+	someData = sampled(`{}`, `{"id":1,"name":"x","kind":"user"}`, `{"id":[1,2,2],"kind":["device","user"],"name":"xy"}`, `{"id":1.0,"id":1}`,
+		`{"deep":{"er":{"id":1},"kind":"user"},"site":[1,2]}`, `{"id":2,"kind":"device","site":"x","other":true,"name":"y"}`, `{"id":3,"name":["x","y"],"site":1}`,
+		`{"id":"1","kind":null}`)
+)
+
+// wants is whether a webhook wants an event beyond its type, as plainly as it can be said.
+func (w *world) wants(h fanfare.Webhook, account uuid.UUID, eventType string, data []byte) bool {
+	if string(h.Modifiers) == `{"kind":{}}` {
+		return true // it counts as disabled
+	}
+	if len(h.CanonicalFilter) > 0 {
+		match, _, faults := filter.Explain(h.CanonicalFilter, filter.Event{Type: eventType, AccountID: account, Data: data})
+		if faults != nil {
+			return true // and so does this one
+		}
+		if !match {
+			return false
+		}
+	}
+	if len(h.Modifiers) == 0 {
+		return true
+	}
+	var choices map[string]any
+	if err := json.Unmarshal(h.Modifiers, &choices); err != nil {
+		panic(err)
+	}
+	declared := make(map[string]struct{ Path string })
+	if text := w.types[eventType].Modifiers; len(text) > 0 {
+		if strings.Contains(string(text), "no pointer") {
+			return false
+		}
+		if err := json.Unmarshal(text, &declared); err != nil {
+			panic(err)
+		}
+	}
+	for name, choice := range choices {
+		d, ok := declared[name]
+		if !ok {
+			continue
+		}
+		value, found := naiveAt(data, d.Path)
+		if !found || !meet(value, choice) {
+			return false
+		}
+	}
+	return true
+}
+
+func naiveAt(data []byte, pointer string) (value any, found bool) {
+	if err := json.Unmarshal(data, &value); err != nil {
+		panic(err)
+	}
+	for _, step := range strings.Split(pointer, "/")[1:] {
+		switch v := value.(type) {
+		case map[string]any:
+			if value, found = v[step]; !found {
+				return nil, false
+			}
+		case []any:
+			if step != "0" || len(v) == 0 {
+				return nil, false
+			}
+			value = v[0]
+		default:
+			return nil, false
+		}
+	}
+	return value, true
+}
+
+// meet says whether a value, or one of a list, is a choice, or one of a list.
+func meet(value, choice any) bool {
+	list := func(v any) []any {
+		if l, ok := v.([]any); ok {
+			return l
+		}
+		return []any{v}
+	}
+	return slices.ContainsFunc(list(value), func(v any) bool { return slices.Contains(list(choice), v) })
+}
+
+// crowd is an account with many webhooks that look into events.
+func crowd(n int, edit func(i int, w *fanfare.Webhook)) *Snapshot {
+	u := newUpdate(new(Snapshot), nil, noSecrets)
+	u.Account(store.RegistryAccount{ID: benchID(1, 0)})
+	for i := range n {
+		w := benchWebhook(i, 1, 1)
+		w.EventTypes = []string{"invoice.paid"}
+		edit(i, &w)
+		u.Webhook(w)
+	}
+	return u.done(1)
+}
+
+func byCustomer(i int, w *fanfare.Webhook) {
+	w.CanonicalFilter = fmt.Appendf(nil, `{"data":{"currency":"EUR","customer_id":"c%d"}}`, i)
+}
+
+// Of many webhooks with a value each, only those are asked that the event's value leads to.
+func TestManyWebhooksAreFoundByTheirValues(t *testing.T) {
+	const n = 2000
+	for name, edit := range map[string]func(int, *fanfare.Webhook){
+		"by a filter":   byCustomer,
+		"by a modifier": func(i int, w *fanfare.Webhook) { w.Modifiers = fmt.Appendf(nil, `{"customer":"c%d"}`, i) },
+		"by the rarer of both": func(i int, w *fanfare.Webhook) {
+			w.Modifiers = fmt.Appendf(nil, `{"customer":"c%d"}`, i)
+			w.CanonicalFilter = []byte(`{"data":{"currency":"EUR"}}`)
+		},
+		"under every pattern": func(i int, w *fanfare.Webhook) {
+			byCustomer(i, w)
+			w.EventTypes = []string{"call.*", "invoice.*"}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := crowd(n, edit)
+			u := newUpdate(s, nil, noSecrets)
+			u.EventType(fanfare.EventType{Name: "invoice.paid", Modifiers: []byte(`{"customer":{"path":"/customer_id"}}`)})
+			s = u.done(2)
+			for _, i := range []int{0, 1, 2, n / 2, n - 1} {
+				got := s.Match(nil, benchID(1, 0), "invoice.paid", fmt.Appendf(nil, `{"customer_id":"c%d","currency":"EUR"}`, i))
+				if len(got) != 1 || got[0].ID != benchID(2, i) {
+					t.Errorf("the event of customer %d matches %d webhooks", i, len(got))
+				}
+			}
+			a, _ := s.accounts.get(benchID(1, 0))
+			crowded := 0
+			for _, part := range a.selection.own.parts {
+				for _, r := range part {
+					if r.hash != join(hashText("invoice.paid"), r.chooser.dim.hash(), anyValue) {
+						crowded = max(crowded, len(a.selection.own.find(r.hash)))
+					}
+				}
+			}
+			if crowded > 4 {
+				t.Errorf("%d webhooks stand in one place", crowded)
+			}
+		})
+	}
+}
+
+func TestPlacesThatNobodyLooksAtAreForgotten(t *testing.T) {
+	s := crowd(10, byCustomer)
+	for i := range 1000 {
+		w := benchWebhook(3, 1, i+2)
+		w.CanonicalFilter = fmt.Appendf(nil, `{"data":{"place_%d":1}}`, i)
+		u := newUpdate(s, nil, noSecrets)
+		u.Changed(store.Changed{Webhooks: []uuid.UUID{w.ID}})
+		u.Webhook(w)
+		s = u.done(int64(i))
+	}
+	a, _ := s.accounts.get(benchID(1, 0))
+	if n := a.selection.paths.Len(); n > 200 {
+		t.Errorf("%d places are looked for", n)
+	}
+	if got := selected(a.selection); len(got) != 10 {
+		t.Errorf("the selection has %q", got)
+	}
+}
+
+func TestAWebhookWhoseFilterCannotBeReadIsKeptAndCountsAsDisabled(t *testing.T) {
+	for name, edit := range map[string]func(*fanfare.Webhook){
+		"filter":    func(w *fanfare.Webhook) { w.CanonicalFilter = []byte(`{"data":{"a":{"$regex":"x"}}}`) },
+		"modifiers": func(w *fanfare.Webhook) { w.Modifiers = []byte(`{"a":null}`) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			var broken fanfare.Webhook
+			s := crowd(3, func(i int, w *fanfare.Webhook) {
+				if i == 1 {
+					edit(w)
+					broken = *w
+				}
+			})
+			got := s.Match(nil, benchID(1, 0), "invoice.paid", []byte(`{}`))
+			if len(got) != 3 {
+				t.Fatalf("%d webhooks match", len(got))
+			}
+			w := s.Webhook(broken.ID)
+			if w.Enabled() || w.Disabled.By != fanfare.DisabledByFilter || !strings.Contains(w.Disabled.Reason, "cannot be read") {
+				t.Errorf("it is disabled: %+v", w.Disabled)
+			}
+			if d := Unusable(&broken); d == nil || *d != *w.Disabled {
+				t.Errorf("it counts as disabled: %+v", d)
+			}
+		})
+	}
+}
+
+func TestMatchingFiltersAllocatesNothing(t *testing.T) {
+	s := crowd(100, byCustomer)
+	data := []byte(`{"customer_id":"c7","currency":"EUR"}`)
+	dst := make([]*Webhook, 0, 10)
+	n := testing.AllocsPerRun(200, func() {
+		if len(s.Match(dst, benchID(1, 0), "invoice.paid", data)) != 1 {
+			t.Fatal("no match")
+		}
+	})
+	if n >= 3 { // the race detector's pools forget on purpose
+		t.Errorf("a match allocates %v times", n)
+	}
+}
