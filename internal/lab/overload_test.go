@@ -78,9 +78,9 @@ func (l *lab) flood(conns int, rate float64, d time.Duration, next func(i int) *
 	var taken, skipped atomic.Int64
 	var mu sync.Mutex // guards p.events
 	var all sync.WaitGroup
-	for range conns {
+	for i := range conns {
 		all.Go(func() {
-			w, err := dial(l.nodes[0].api)
+			w, err := dial(l.nodes[i%len(l.nodes)].api)
 			if err != nil {
 				l.Error(err)
 				return
