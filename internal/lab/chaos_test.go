@@ -99,6 +99,20 @@ var lanes = []struct {
 		abusers: 500, healthy: 10, timeout: 15 * time.Second, rate: 200, baseline: 10 * time.Second, duration: 20 * time.Second,
 		limit: time.Minute,
 	}},
+	{"C4", &terminated{rate: 200, kills: 5, duration: time.Minute, changes: 20, visible: 2 * time.Second}},
+	{"C7", &consistent{rounds: 2000, workers: 8, endings: 10, waiting: 500, bars: true}},
+	{"C8", &keyed{nodes: 3, keys: 500, clients: 64, kills: 8}},
+	{"C9", &diskFull{rate: 200, full: 20 * time.Second, back: 10 * time.Second}},
+	{"C9_wal", &diskFull{wal: true, rate: 200, full: 20 * time.Second, back: 10 * time.Second}},
+	{"C10", &snapshot{rate: 500, baseline: 20 * time.Second, held: pick(time.Minute, 3*time.Minute)}},
+	{"C11", &lossy{
+		rate: 200, duration: time.Minute, every: 200 * time.Millisecond, silences: true, bars: true, limit: 3 * time.Minute,
+	}},
+	{"C11_torn", &torn{endpoints: 20, share: .5, rate: 200, duration: 30 * time.Second, limit: 2 * time.Minute}},
+	{"C13", &midnight{rate: 200, before: 10 * time.Second, after: 10 * time.Second, upkeep: true, bar: time.Second}},
+	{"C14", &jumping{
+		jumps: []time.Duration{time.Hour, -time.Hour, 40 * aDay}, rate: 100, held: 10 * time.Second, crash: true, back: 10 * time.Second,
+	}},
 }
 
 func TestChaos(t *testing.T) {
@@ -144,6 +158,8 @@ var controls = []struct {
 	{"F7_shed", "shed", &f7Control, []string{"some were refused", "accepted p99 ms"}},
 	{"F9_schedule", "schedule", &f9Short, []string{"early tries"}},
 	{"rate_rate", "rate", &rateShort, []string{"arrivals in any second"}},
+	{"C7_version", "version", &c7Short, []string{"events that matched by what had changed"}},
+	{"C8_keys", "keys", &c8Short, []string{"keys with several events"}},
 }
 
 func TestControls(t *testing.T) {
