@@ -74,9 +74,7 @@ type Webhook struct {
 	Name               string
 	URL                string
 	EventTypes         []string // exact names, "prefix.*" (any depth), "*"
-	Modifiers          []byte   // a JSON object, kept as it was given: values that events must have; nil: none
-	Filter             []byte   // a JSON object, kept as it was given: a condition on events; nil: none
-	CanonicalFilter    []byte   // Filter in the form that is matched
+	Wishes             *Wishes  // what it wants of events beyond their types; nil: nothing
 	IncludeSubaccounts bool     // also events of every descendant account
 	Timeout            time.Duration
 	RetrySchedule      []time.Duration // each the wait after the end of the attempt before it
@@ -86,6 +84,13 @@ type Webhook struct {
 	Disabled           *Disabled // nil: enabled
 	CreatedAt          time.Time
 	UpdatedAt          time.Time
+}
+
+// Wishes narrow which events of its types a webhook gets.
+type Wishes struct {
+	Modifiers []byte // a JSON object, kept as it was given: values that events must have; nil: none
+	Filter    []byte // a JSON object, kept as it was given: a condition on events; nil: none
+	Canonical []byte // Filter in the form that is matched
 }
 
 // RateLimit bounds how often requests start: no more than Count within any Per, spread evenly.

@@ -151,7 +151,15 @@ func (e *webhookEdit) takeModifiers(v value) {
 		v.filterFaults(wrong)
 	}
 	e.narrowed = true
-	e.set(func(w *fanfare.Webhook) { w.Modifiers = raw })
+	e.set(func(w *fanfare.Webhook) { wish(w, func(wishes *fanfare.Wishes) { wishes.Modifiers = raw }) })
+}
+
+// wish changes what a webhook wants of events.
+func wish(w *fanfare.Webhook, change func(*fanfare.Wishes)) {
+	if w.Wishes == nil {
+		w.Wishes = new(fanfare.Wishes)
+	}
+	change(w.Wishes)
 }
 
 func (e *webhookEdit) takeFilter(v value) {
@@ -159,7 +167,9 @@ func (e *webhookEdit) takeFilter(v value) {
 	if !v.null() && v.filter() {
 		raw, canonical = v.raw, filter.Canonical(v.raw)
 	}
-	e.set(func(w *fanfare.Webhook) { w.Filter, w.CanonicalFilter = raw, canonical })
+	e.set(func(w *fanfare.Webhook) {
+		wish(w, func(wishes *fanfare.Wishes) { wishes.Filter, wishes.Canonical = raw, canonical })
+	})
 }
 
 func (e *webhookEdit) takeSchedule(v value) {
@@ -320,9 +330,9 @@ func (e *webhookEdit) edit(w *fanfare.Webhook, archived map[string]string) error
 		return err
 	}
 	choices := e.choices
-	if !e.narrowed && len(w.Modifiers) > 0 {
+	if !e.narrowed && w.Wishes != nil && len(w.Wishes.Modifiers) > 0 {
 		var err error
-		if choices, err = filter.ParseStoredChoices(w.Modifiers); err != nil {
+		if choices, err = filter.ParseStoredChoices(w.Wishes.Modifiers); err != nil {
 			return refuse("/modifiers", codeInvalidValue, "cannot be read any more: give them anew")
 		}
 	}
@@ -472,8 +482,12 @@ func writeWebhook(w *writer, hook *fanfare.Webhook) {
 	w.text("name", hook.Name)
 	w.text("url", hook.URL)
 	w.texts("event_types", hook.EventTypes)
-	w.raw("modifiers", hook.Modifiers, "{}")
-	w.raw("filter", hook.Filter, "null")
+	var wishes fanfare.Wishes
+	if hook.Wishes != nil {
+		wishes = *hook.Wishes
+	}
+	w.raw("modifiers", wishes.Modifiers, "{}")
+	w.raw("filter", wishes.Filter, "null")
 	w.boolean("include_subaccounts", hook.IncludeSubaccounts)
 	w.text("timeout", retry.FormatDuration(hook.Timeout))
 	w.list("retry_schedule")

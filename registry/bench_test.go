@@ -105,7 +105,7 @@ func BenchmarkMatchFilters(b *testing.B) {
 	}
 	for _, n := range []int{100, 1_000, 10_000} {
 		s := crowd(n, func(i int, w *fanfare.Webhook) {
-			w.CanonicalFilter = fmt.Appendf(nil, `{"data":{"amount":{"$gt":%d}}}`, 2000+i)
+			w.Wishes = &fanfare.Wishes{Canonical: fmt.Appendf(nil, `{"data":{"amount":{"$gt":%d}}}`, 2000+i)}
 		})
 		b.Run(fmt.Sprintf("comparison/%d", n), func(b *testing.B) {
 			for b.Loop() {

@@ -102,9 +102,6 @@ func (c *chooser) rows(dst []row) []row {
 	return dst
 }
 
-// choosy says whether a webhook looks into events.
-func (w *Webhook) choosy() bool { return w.filter != nil || len(w.modifiers) > 0 }
-
 // edit is the selection without some webhooks and with others. A nil one is empty, and so is one that is
 // left with nothing.
 func (s *selection) edit(gone map[uuid.UUID]bool, added []*Webhook) *selection {
@@ -139,8 +136,7 @@ func (s *selection) edit(gone map[uuid.UUID]bool, added []*Webhook) *selection {
 		b.remove(c)
 	}
 	for _, w := range added {
-		b.add(w)
-		steps += w.steps()
+		steps += b.add(w).steps()
 	}
 	next := &selection{
 		paths:     b.draft.Done(),
@@ -160,14 +156,13 @@ func (s *selection) orNil() *selection {
 	return s
 }
 
-func (w *Webhook) steps() int {
-	if w.filter == nil {
-		return 0
+// steps is what the chooser's filter may add to paths.
+func (c *chooser) steps() int {
+	if f := c.webhook.wishes.filter; f != nil {
+		return f.Steps()
 	}
-	return w.filter.Steps()
+	return 0
 }
-
-func (c *chooser) steps() int { return c.webhook.steps() }
 
 // choosers goes through all of a selection, which may be nil.
 func (s *selection) choosers(yield func(*chooser) bool) {
@@ -202,12 +197,12 @@ func (b *builder) remove(c *chooser) {
 	b.count(c.dim, -1)
 }
 
-func (b *builder) add(w *Webhook) {
+func (b *builder) add(w *Webhook) *chooser {
 	c := &chooser{webhook: w}
 	var equalities []filter.Equality
-	if w.filter != nil {
-		c.places = b.draft.Bind(w.filter)
-		equalities = w.filter.Equalities()
+	if f := w.wishes.filter; f != nil {
+		c.places = b.draft.Bind(f)
+		equalities = f.Equalities()
 	}
 	best, fewest := *c, math.MaxInt
 	try := func(d dim, values []filter.Scalar) {
@@ -219,7 +214,7 @@ func (b *builder) add(w *Webhook) {
 	for _, e := range equalities {
 		try(dim{place: c.places[e.Place] + 1}, e.Values)
 	}
-	for _, m := range w.modifiers {
+	for _, m := range w.wishes.modifiers {
 		try(dim{modifier: m.Name}, m.Values)
 	}
 	*c = best
@@ -233,6 +228,7 @@ func (b *builder) add(w *Webhook) {
 		b.inherited.added = append(b.inherited.added, rows...)
 	}
 	b.count(c.dim, 1)
+	return c
 }
 
 // others is how many webhooks stand where a chooser would, at the most crowded of its values.
@@ -359,7 +355,7 @@ func (l *look) take(dst []*Webhook, rows []row) []*Webhook {
 }
 
 func (l *look) wanted(c *chooser) bool {
-	w := c.webhook
+	w := c.webhook.wishes
 	if w.filter != nil && !l.data.Match(w.filter, c.places) {
 		return false
 	}
@@ -369,5 +365,5 @@ func (l *look) wanted(c *chooser) bool {
 			return false
 		}
 	}
-	return chosen(w.EventTypes, l.eventType)
+	return chosen(c.webhook.EventTypes, l.eventType)
 }

@@ -9,7 +9,6 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/fanfare-webhooks/fanfare"
-	"github.com/fanfare-webhooks/fanfare/internal/filter"
 	"github.com/fanfare-webhooks/fanfare/internal/seal"
 	"github.com/fanfare-webhooks/fanfare/internal/store"
 	"github.com/fanfare-webhooks/fanfare/signature"
@@ -113,27 +112,26 @@ func (u *update) Webhook(w fanfare.Webhook) {
 	w.EventTypes = u.names.list(w.EventTypes)
 	w.RetrySchedule = u.names.schedule(w.RetrySchedule)
 	next := &Webhook{Webhook: w}
-	u.wishes(next)
+	u.takeWishes(next)
 	u.webhooks.set(w.ID, next)
 	e := u.edit(w.AccountID)
 	e.added = append(e.added, next)
 }
 
-// wishes puts what a webhook wants of events into the form that is matched. If that cannot be read the
-// webhook is kept, and counts as disabled: what it misses is recorded, with the reason.
-func (u *update) wishes(w *Webhook) {
-	if len(w.CanonicalFilter)+len(w.Modifiers) == 0 {
+// takeWishes puts what a webhook wants of events into the form that is matched. If that cannot be read
+// the webhook is kept, and counts as disabled: what it misses is recorded, with the reason.
+func (u *update) takeWishes(w *Webhook) {
+	if w.Wishes == nil {
 		return
 	}
-	one, err := u.names.wishes(&w.Webhook)
-	if err != nil {
+	var err error
+	if w.wishes, err = u.names.wished(&w.Webhook); err != nil {
 		u.unusable[w.ID] = err
 		if w.Disabled == nil {
 			w.Disabled = Unusable(&w.Webhook)
 		}
 	}
-	w.filter, w.modifiers = one.filter, one.modifiers
-	w.Filter, w.CanonicalFilter, w.Modifiers = nil, nil, nil
+	w.Wishes = nil
 }
 
 // Secret implements [store.RegistrySink].
@@ -224,7 +222,7 @@ func (u *update) done(version int64) *Snapshot {
 		var own, inherited index
 		var choosy []*Webhook
 		for _, w := range e.added {
-			if w.choosy() {
+			if w.wishes != nil {
 				choosy = append(choosy, w)
 				continue
 			}
@@ -260,20 +258,14 @@ type interner struct {
 	texts     map[string]string
 	lists     map[string][]string
 	schedules map[string][]time.Duration
-	filters   map[string]wished
+	wishes    map[string]*wishes
 	buf       []byte
-}
-
-// wished is what webhooks want of events beyond their types.
-type wished struct {
-	filter    *filter.Filter
-	modifiers []filter.Choice
 }
 
 func newInterner() interner {
 	return interner{
 		texts: make(map[string]string), lists: make(map[string][]string), schedules: make(map[string][]time.Duration),
-		filters: make(map[string]wished),
+		wishes: make(map[string]*wishes),
 	}
 }
 
@@ -301,18 +293,17 @@ func (in *interner) list(l []string) []string {
 	return one
 }
 
-// wishes reads what a webhook wants of events beyond their types.
-func (in *interner) wishes(w *fanfare.Webhook) (wished, error) {
-	in.buf = append(append(append(in.buf[:0], w.CanonicalFilter...), 0), w.Modifiers...)
-	if one, ok := in.filters[string(in.buf)]; ok {
+// wished reads what a webhook wants of events; it has wishes.
+func (in *interner) wished(w *fanfare.Webhook) (*wishes, error) {
+	in.buf = append(append(append(in.buf[:0], w.Wishes.Canonical...), 0), w.Wishes.Modifiers...)
+	if one, ok := in.wishes[string(in.buf)]; ok {
 		return one, nil
 	}
-	f, choices, err := wishes(w)
-	if err != nil {
-		return wished{}, err
+	one, err := readWishes(w)
+	if err == nil {
+		in.wishes[string(in.buf)] = one
 	}
-	in.filters[string(in.buf)] = wished{f, choices}
-	return wished{f, choices}, nil
+	return one, err
 }
 
 func (in *interner) schedule(l []time.Duration) []time.Duration {

@@ -147,14 +147,14 @@ func (w *world) change(t *rapid.T) {
 		h := w.webhooks[pick(webhooks)]
 		h.Version++
 		h.EventTypes, h.IncludeSubaccounts = somePatterns.Draw(t, "patterns"), rapid.Bool().Draw(t, "subaccounts")
-		h.CanonicalFilter, h.Modifiers = someFilters.Draw(t, "filter"), someChoices.Draw(t, "choices")
+		h.Wishes = drawWishes(t)
 		w.webhooks[h.ID] = h
 		w.changed.Webhooks = append(w.changed.Webhooks, h.ID)
 	default:
 		h := fanfare.Webhook{
 			ID: w.id(), AccountID: pick(accounts), Version: 1, RetrySchedule: []time.Duration{time.Minute},
 			EventTypes: somePatterns.Draw(t, "patterns"), IncludeSubaccounts: rapid.Bool().Draw(t, "subaccounts"),
-			CanonicalFilter: someFilters.Draw(t, "filter"), Modifiers: someChoices.Draw(t, "choices"),
+			Wishes: drawWishes(t),
 		}
 		w.webhooks[h.ID] = h
 		w.changed.Webhooks = append(w.changed.Webhooks, h.ID)
@@ -202,7 +202,7 @@ func dump(s *Snapshot) map[string]any {
 		for _, secret := range w.secrets {
 			texts = append(texts, secret.Text())
 		}
-		hooks[id.String()] = []any{w.Webhook, texts, w.expires, w.unreadable, w.choosy(), fmt.Sprint(w.modifiers)}
+		hooks[id.String()] = []any{w.Webhook, texts, w.expires, w.unreadable, wished(w.wishes)}
 	})
 	every(&s.keys, func(hash [32]byte, k *fanfare.Key) { keys[fmt.Sprintf("%x", hash)] = *k })
 	every(&s.keysOf, func(owner uuid.UUID, hashes [][32]byte) {
@@ -221,6 +221,14 @@ func dump(s *Snapshot) map[string]any {
 		"accounts": accounts, "webhooks": hooks, "keys": keys, "owners": owners, "types": types, "unreadable": s.unreadable,
 		"counts": []int{s.accounts.len - len(accounts), s.webhooks.len - len(hooks), s.keys.len - len(keys), s.keysOf.len - len(owners)},
 	}
+}
+
+// wished is what webhooks want, but for their filter, which is only there or not.
+func wished(w *wishes) string {
+	if w == nil {
+		return ""
+	}
+	return fmt.Sprint(w.filter != nil, w.modifiers)
 }
 
 // selected is what a selection holds, wherever it is found. It fails if the tables are not sound.

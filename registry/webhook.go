@@ -9,12 +9,11 @@ import (
 	"github.com/fanfare-webhooks/fanfare/signature"
 )
 
-// Webhook is a webhook as it is sent to. It never changes: an edit makes another one. Its Name, Metadata,
-// Modifiers and Filter are not held in memory as such.
+// Webhook is a webhook as it is sent to. It never changes: an edit makes another one. Its Name, Metadata and
+// Wishes are not held in memory as such.
 type Webhook struct {
 	fanfare.Webhook
-	filter     *filter.Filter     // nil: none
-	modifiers  []filter.Choice    // by name
+	wishes     *wishes            // nil: none
 	secrets    []signature.Secret // newest first
 	expires    []time.Time        // when each of secrets does, zero for never, none after the one before it; nil: never
 	unreadable bool               // a secret of it does not open, by our own fault
@@ -26,24 +25,36 @@ func (w *Webhook) Enabled() bool { return w.Disabled == nil }
 // Unusable says why a webhook counts as disabled although nobody disabled it: what it wants of events
 // cannot be read by this version, so nobody can tell which are its own. It is nil if all is well.
 func Unusable(w *fanfare.Webhook) *fanfare.Disabled {
-	_, _, err := wishes(w)
+	_, err := readWishes(w)
 	if err == nil || w.Disabled != nil {
 		return nil
 	}
 	return &fanfare.Disabled{By: fanfare.DisabledByFilter, Reason: err.Error(), At: w.UpdatedAt}
 }
 
-// wishes reads what a webhook wants of events beyond their types.
-func wishes(w *fanfare.Webhook) (f *filter.Filter, choices []filter.Choice, err error) {
-	if len(w.CanonicalFilter) > 0 {
-		if f, err = filter.ParseStored(w.CanonicalFilter); err != nil {
-			return nil, nil, err
+// wishes is what webhooks want of events beyond their types, in the form that is matched. It never changes.
+type wishes struct {
+	filter    *filter.Filter  // nil: none
+	modifiers []filter.Choice // by name
+}
+
+// readWishes answers nil if a webhook has none.
+func readWishes(w *fanfare.Webhook) (read *wishes, err error) {
+	if w.Wishes == nil {
+		return nil, nil
+	}
+	read = &wishes{}
+	if len(w.Wishes.Canonical) > 0 {
+		if read.filter, err = filter.ParseStored(w.Wishes.Canonical); err != nil {
+			return nil, err
 		}
 	}
-	if len(w.Modifiers) > 0 {
-		choices, err = filter.ParseStoredChoices(w.Modifiers)
+	if len(w.Wishes.Modifiers) > 0 {
+		if read.modifiers, err = filter.ParseStoredChoices(w.Wishes.Modifiers); err != nil {
+			return nil, err
+		}
 	}
-	return f, choices, err
+	return read, nil
 }
 
 // Secrets are what signs at now, newest first. They are not to be written to. If there are none, the

@@ -268,3 +268,20 @@ func TestWorkIsBounded(t *testing.T) {
 		r.Close()
 	}
 }
+
+func TestADraftLeavesWhatItBeganWith(t *testing.T) {
+	one, _ := Parse([]byte(`{"data":{"a":{"b":1}}}`))
+	two, _ := Parse([]byte(`{"data":{"a":{"a":1,"0":1}}}`))
+	d := NoPaths().Draft()
+	first := d.Bind(one)
+	before := d.Done()
+	d = before.Draft()
+	second := d.Bind(two)
+	after := d.Done()
+	if before.Len() != 2 || after.Len() != 4 || len(before.nodes[first[0]].kids)+len(before.nodes[3].kids) != 1 {
+		t.Errorf("before %d, after %d", before.Len(), after.Len())
+	}
+	if again := after.Draft(); again.Bind(two)[1] != second[1] || again.Bind(one)[0] != first[0] || again.Done() != after {
+		t.Error("places that are known were added again")
+	}
+}

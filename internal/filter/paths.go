@@ -47,9 +47,6 @@ func maskOf[T string | []byte](name T) uint64 {
 // kid is the place of a member of the object at n; -1: nobody looks at it.
 func (p *Paths) kid(n int32, name []byte) int32 {
 	at := &p.nodes[n]
-	if at.mask&maskOf(name) == 0 {
-		return -1
-	}
 	low, high := 0, len(at.kids)
 	for low < high {
 		mid := int(uint(low+high) >> 1)
@@ -127,12 +124,9 @@ func (d *Draft) grow(parent int32, name string) int32 {
 	return kid
 }
 
-// maxIndex bounds the index of an array's element.
-const maxIndex = 1_000_000
-
-// index reads an index of an array as RFC 6901 writes it; -1 if it is none.
+// index reads an index of an array as RFC 6901 writes it, of at most four digits; -1 if it is none.
 func index(name string) int32 {
-	if name == "" || len(name) > 7 || name[0] == '0' && len(name) > 1 {
+	if name == "" || len(name) > 4 || name[0] == '0' && len(name) > 1 {
 		return -1
 	}
 	n := int32(0)
@@ -141,9 +135,6 @@ func index(name string) int32 {
 			return -1
 		}
 		n = n*10 + int32(name[i]-'0')
-	}
-	if n > maxIndex {
-		return -1
 	}
 	return n
 }

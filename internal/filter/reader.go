@@ -124,43 +124,55 @@ func (r *Reader) take(n int32, i int) (end int) {
 	return end
 }
 
+// object goes through the members of the object at data[i], which is the place n. Most of them are nobody's
+// concern, and most have no space around them.
 func (r *Reader) object(n int32, i int) (end int) {
-	b := r.data
+	b, mask := r.data, r.paths.nodes[n].mask
 	i = skipSpace(b, i+1)
 	if i < len(b) && b[i] == '}' {
 		return i + 1
 	}
 	for i < len(b) && b[i] == '"' {
 		end, escaped := skipString(b, i)
-		if end > len(b) {
+		if end >= len(b) {
 			break
 		}
 		name := b[i+1 : end-1]
-		i = skipSpace(b, end)
-		if i == len(b) || b[i] != ':' {
-			break
+		if i = end; b[i] != ':' {
+			if i = skipSpace(b, i); i == len(b) || b[i] != ':' {
+				break
+			}
 		}
-		i = skipSpace(b, i+1)
+		if i++; i < len(b) && b[i] <= ' ' {
+			i = skipSpace(b, i)
+		}
 		if escaped {
 			mark := len(r.arena)
 			r.arena, _ = appendText(r.arena, name)
 			name = r.arena[mark:]
 			r.arena = r.arena[:mark] // nothing is written there before kid has compared it
 		}
-		if kid := r.paths.kid(n, name); kid >= 0 {
+		kid := int32(-1)
+		if mask&maskOf(name) != 0 {
+			kid = r.paths.kid(n, name)
+		}
+		if kid >= 0 {
 			i = r.take(kid, i)
 		} else {
 			i = skipValue(b, i)
 		}
-		i = skipSpace(b, i)
-		if i < len(b) && b[i] == ',' {
-			i = skipSpace(b, i+1)
-			continue
+		if i < len(b) && b[i] <= ' ' {
+			i = skipSpace(b, i)
 		}
 		if i < len(b) && b[i] == '}' {
 			return i + 1
 		}
-		break
+		if i == len(b) || b[i] != ',' {
+			break
+		}
+		if i++; i < len(b) && b[i] <= ' ' {
+			i = skipSpace(b, i)
+		}
 	}
 	r.broken = true
 	return len(b)
@@ -171,9 +183,11 @@ func (r *Reader) array(n int32, i int) (end int) {
 	i = skipSpace(b, i+1)
 	wanted := r.paths.nodes[n].elements
 	for at := int32(0); i < len(b) && b[i] != ']'; at++ {
-		if len(wanted) > 0 && r.paths.nodes[wanted[0]].index == at {
+		if r.paths.nodes[wanted[0]].index == at {
 			i = r.take(wanted[0], i)
-			wanted = wanted[1:]
+			if wanted = wanted[1:]; len(wanted) == 0 {
+				return skipNested(b, i)
+			}
 		} else {
 			i = skipValue(b, i)
 		}

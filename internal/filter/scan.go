@@ -56,28 +56,33 @@ func skipValue(b []byte, i int) int {
 		i, _ = skipString(b, i)
 		return min(i, len(b))
 	case '{', '[':
-		for depth := 0; i < len(b); i++ {
-			if !isMark[b[i]] {
-				continue
-			}
-			switch b[i] {
-			case '"':
-				i, _ = skipString(b, i)
-				i--
-			case '{', '[':
-				depth++
-			default:
-				if depth--; depth == 0 {
-					return i + 1
-				}
-			}
-		}
-		return len(b)
+		return skipNested(b, i+1)
 	default:
 		for i++; i < len(b) && !isEnd[b[i]]; i++ {
 		}
 		return i
 	}
+}
+
+// skipNested goes behind the object or array in which b[i] is.
+func skipNested(b []byte, i int) int {
+	for depth := 1; i < len(b); i++ {
+		if !isMark[b[i]] {
+			continue
+		}
+		switch b[i] {
+		case '"':
+			i, _ = skipString(b, i)
+			i--
+		case '{', '[':
+			depth++
+		default:
+			if depth--; depth == 0 {
+				return i + 1
+			}
+		}
+	}
+	return len(b)
 }
 
 // depth is how many objects and arrays stand inside each other.
@@ -132,13 +137,16 @@ func eachElement(array []byte, do func(i int, value []byte)) {
 func appendText(dst, inner []byte) (text []byte, sound bool) {
 	sound = true
 	for i := 0; i < len(inner); {
-		c := inner[i]
-		if c != '\\' || i+1 == len(inner) {
-			dst = append(dst, c)
-			i++
+		if inner[i] != '\\' {
+			start := i
+			for i++; i < len(inner) && inner[i] != '\\'; i++ {
+			}
+			dst = append(dst, inner[start:i]...)
 			continue
 		}
-		i += 2
+		if i += 2; i > len(inner) {
+			return dst, false
+		}
 		switch c := inner[i-1]; c {
 		case 'b':
 			dst = append(dst, '\b')
@@ -176,15 +184,21 @@ func hex4(b []byte, i int) (r rune) {
 		return -1
 	}
 	for _, c := range b[i : i+4] {
-		switch {
-		case '0' <= c && c <= '9':
-			c -= '0'
-		case 'a' <= c|0x20 && c|0x20 <= 'f':
-			c = c | 0x20 - 'a' + 10
-		default:
+		d := hexDigit[c]
+		if d < 0 {
 			return -1
 		}
-		r = r<<4 | rune(c)
+		r = r<<4 | rune(d)
 	}
 	return r
 }
+
+var hexDigit = func() (t [256]int8) {
+	for c := range t {
+		t[c] = -1
+	}
+	for d := range 16 {
+		t["0123456789abcdef"[d]], t["0123456789ABCDEF"[d]] = int8(d), int8(d)
+	}
+	return t
+}()

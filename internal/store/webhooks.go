@@ -26,11 +26,12 @@ func scanWebhook(row pgx.Row, w *fanfare.Webhook) error {
 		per        *int64
 		by, reason *string
 		at         *time.Time
+		wishes     fanfare.Wishes
 		canonical  *string
 	)
 	err := row.Scan(&w.ID, &w.AccountID, &w.Version, &w.Name, &w.URL, &w.EventTypes, &w.IncludeSubaccounts, &timeout, &schedule,
 		&w.MaxInFlight, &count, &per, &w.Metadata, &by, &reason, &at, &w.CreatedAt, &w.UpdatedAt,
-		&w.Modifiers, &w.Filter, &canonical)
+		&wishes.Modifiers, &wishes.Filter, &canonical)
 	if err != nil {
 		return err
 	}
@@ -40,9 +41,11 @@ func scanWebhook(row pgx.Row, w *fanfare.Webhook) error {
 		w.RetrySchedule[i] = time.Duration(ms) * time.Millisecond
 	}
 	w.RateLimit = fanfare.RateLimit{Count: deref(count), Per: time.Duration(deref(per)) * time.Millisecond}
-	w.CanonicalFilter = nil
 	if canonical != nil {
-		w.CanonicalFilter = []byte(*canonical)
+		wishes.Canonical = []byte(*canonical)
+	}
+	if w.Wishes = nil; wishes.Modifiers != nil || canonical != nil {
+		w.Wishes = &wishes
 	}
 	w.Disabled = nil
 	if by != nil {
@@ -68,9 +71,10 @@ func webhookValues(w *fanfare.Webhook) []any {
 	if d := w.Disabled; d != nil {
 		by, reason, at = &d.By, &d.Reason, nullTime(d.At)
 	}
+	wishes := deref(w.Wishes)
 	return []any{
 		w.AccountID, w.ID, w.Name, w.URL, w.EventTypes, w.IncludeSubaccounts, w.Timeout.Milliseconds(), schedule,
-		w.MaxInFlight, count, per, jsonObject(w.Metadata), by, reason, at, w.Modifiers, w.Filter, nullText(string(w.CanonicalFilter)),
+		w.MaxInFlight, count, per, jsonObject(w.Metadata), by, reason, at, wishes.Modifiers, wishes.Filter, nullText(string(wishes.Canonical)),
 	}
 }
 

@@ -40,8 +40,10 @@ func TestAWebhookIsReadAsItWasWritten(t *testing.T) {
 		ID: newID(), AccountID: account, Name: "CRM", URL: "https://example.com/hooks?a=b", EventTypes: []string{"call.*", "invoice.paid"},
 		IncludeSubaccounts: true, Timeout: 1500 * time.Millisecond, RetrySchedule: []time.Duration{time.Minute, 24 * time.Hour},
 		MaxInFlight: 7, RateLimit: fanfare.RateLimit{Count: 100_000, Per: 24 * time.Hour}, Metadata: []byte(`{"z":1, "a":2}`),
-		Disabled:  &fanfare.Disabled{By: fanfare.DisabledByUser, Reason: "not yet"},
-		Modifiers: []byte(`{ "kind": ["a"] }`), Filter: []byte(`{ "type": {"$eq": "\u0000"} }`), CanonicalFilter: []byte(`{"type":"\u0000"}`),
+		Disabled: &fanfare.Disabled{By: fanfare.DisabledByUser, Reason: "not yet"},
+		Wishes: &fanfare.Wishes{
+			Modifiers: []byte(`{ "kind": ["a"] }`), Filter: []byte(`{ "type": {"$eq": "\u0000"} }`), Canonical: []byte(`{"type":"\u0000"}`),
+		},
 	}
 	must(t, s.CreateWebhook(t.Context(), &w, SealedSecret{ID: newID(), Sealed: []byte("s")}, 10, nil))
 	if w.Version != 1 || w.CreatedAt.IsZero() || w.Disabled.At.IsZero() {
@@ -58,7 +60,7 @@ func TestAWebhookIsReadAsItWasWritten(t *testing.T) {
 		given = w
 		w.Disabled, w.RetrySchedule, w.EventTypes, w.URL = nil, nil, []string{"*"}, "https://example.org"
 		w.Timeout, w.IncludeSubaccounts, w.MaxInFlight, w.RateLimit, w.Metadata, w.Name = time.Second, false, 1, fanfare.RateLimit{}, nil, ""
-		w.Modifiers, w.Filter, w.CanonicalFilter = nil, nil, nil
+		w.Wishes = nil
 		return nil
 	})
 	must(t, err)
