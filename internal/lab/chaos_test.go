@@ -83,9 +83,9 @@ var lanes = []struct {
 		nodes: 2, publishers: 4, events: 10_000, rate: 400, endpoints: 20, failing: 2, deaths: 3,
 		gap: between{time.Second, 4 * time.Second}, repeats: .03, bars: true, limit: 2 * time.Minute,
 	}},
-	{"C5", &frozen{hooks: 20, events: 30, again: 4, limit: time.Minute}},
+	{"C5", &frozen{hooks: 20, events: 15, again: 4, limit: time.Minute}},
 	{"C6", &rolling{
-		nodes: 2, publishers: 4, events: 200_000, rate: 400, endpoints: 20, deploys: 20, backs: 5, limit: time.Minute,
+		nodes: 2, publishers: 4, events: 200_000, rate: 400, endpoints: 20, deploys: 20, backs: 5, gap: 500 * time.Millisecond, limit: time.Minute,
 	}},
 	{"C11b", &slowCommit{nodes: 3, commit: 5 * time.Millisecond, rate: 300, duration: 30 * time.Second, bar: 60 * time.Millisecond}},
 	{"C16", &away{

@@ -146,6 +146,7 @@ type rolling struct {
 	endpoints  int
 	deploys    int
 	backs      int // deploys that are rolled back before
+	gap        time.Duration
 	limit      time.Duration
 }
 
@@ -163,6 +164,7 @@ func (r *rolling) run(l *lab) {
 		f.stop(l.nodes[len(l.nodes)-1]) // it had begun to work, and the old ones work on
 	}
 	for range r.deploys {
+		l.pause(r.gap)
 		f.start()
 		f.stop(l.nodes[0])
 	}

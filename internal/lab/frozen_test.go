@@ -16,7 +16,7 @@ import (
 // goes on as if nothing had happened (C5). Meanwhile another took over, made the same requests, and has half
 // of them still in flight. What comes of the first one's requests is written down and changes no state.
 type frozen struct {
-	hooks  int
+	hooks  int // all together at most half as many requests as a node has slots: they are of one account
 	events int // of each hook, in flight for the first time
 	again  int // of each hook of a second kind, in flight for the second time; fewer than make an endpoint down
 	limit  time.Duration
