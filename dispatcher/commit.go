@@ -218,7 +218,7 @@ func (d *Dispatcher) commitRest() {
 // commit appends one group to the log, tells the callers, and queues the deliveries.
 func (d *Dispatcher) commit(calls []*call) {
 	g := d.newGroup(calls)
-	grp := d.recorder.open(g.ID, g.Node)
+	grp := d.recorder.open(g.ID, g.Node, 0)
 	ctx, cancel := context.WithTimeout(context.Background(), ingestDeadline)
 	start := time.Now()
 	c, err := d.store.Ingest(ctx, g)

@@ -247,6 +247,37 @@ func TestAGroupThatIsForgottenIsTakenUpAgain(t *testing.T) {
 	r.settled()
 }
 
+func TestAGroupIsNotSettledByALotAfterACrashThatLostAnEarlierOne(t *testing.T) {
+	r := newRig(t)
+	release := make(chan struct{})
+	soon, late := r.receiver(answering(200)), r.receiver(func(int, http.ResponseWriter) { <-release })
+	first := r.webhook(soon.URL)
+	second := r.webhook(late.URL)
+	d := r.node(Options{})
+	id := r.publish(d, `{}`)
+	r.next(soon)
+	r.next(late)
+	r.until("the first outcome is on record", func() bool { s, _ := r.state(first.ID, id); return s == fanfare.Delivered })
+	_, err := r.sql.Exec(t.Context(), `DELETE FROM attempts`) // as a crash does to what was not flushed
+	r.ok(err)
+	_, err = r.sql.Exec(t.Context(), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+		WHERE datname = current_database() AND pid <> pg_backend_pid()`)
+	r.ok(err)
+	close(release)
+	r.until("the second outcome is on record", func() bool { s, _ := r.state(second.ID, id); return s == fanfare.Delivered })
+	r.until("the first delivery is made again", func() bool {
+		err := d.recoverForgotten(t.Context()) // its connections were cut as well
+		return err == nil && len(soon.got) > 0
+	})
+	r.settled()
+	if s, _ := r.state(first.ID, id); s != fanfare.Delivered {
+		t.Errorf("the first delivery is %q", s)
+	}
+	if len(late.got) != 0 {
+		t.Error("what is on record was made again")
+	}
+}
+
 func TestAnIdempotencyKeyMakesOneEvent(t *testing.T) {
 	r := newRig(t)
 	rc := r.receiver(answering(200))

@@ -37,7 +37,7 @@ type node struct {
 	beyond   atomic.Int64  // the position at which the newest partition ends
 	live     atomic.Int64  // nodes, this one included
 	renew    chan struct{} // holds one token when the lease is suspected to be lost
-	orphans  chan struct{} // holds one token when a node has died
+	orphans  chan struct{} // holds one token when a node has died, or a group was left open
 	// settledIn is set once a lease was held for a full term: from then on this node may look for
 	// what dead nodes left. Only the lease loop sets it.
 	settledIn atomic.Bool
@@ -76,6 +76,14 @@ func (n *node) saw(p fanfare.Position) {
 func (n *node) suspect() {
 	select {
 	case n.renew <- struct{}{}:
+	default:
+	}
+}
+
+// lookForOrphans asks for a recovery now.
+func (n *node) lookForOrphans() {
+	select {
+	case n.orphans <- struct{}{}:
 	default:
 	}
 }
@@ -198,9 +206,6 @@ func (d *Dispatcher) markDead(ctx context.Context) {
 		d.log.Warn("node marked dead: its lease ran out", "node", id)
 	}
 	if d.node.settledIn.CompareAndSwap(false, true) || len(dead) > 0 {
-		select {
-		case d.node.orphans <- struct{}{}:
-		default:
-		}
+		d.node.lookForOrphans()
 	}
 }

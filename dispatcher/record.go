@@ -2,6 +2,7 @@ package dispatcher
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -31,6 +32,8 @@ type group struct {
 	id    uuid.UUID
 	owner uuid.UUID
 	owed  int // deliveries without an outcome on record; guarded by recorder.mu
+	// session is the one in which the first of its outcomes was recorded; 0: none is. Guarded by recorder.mu.
+	session store.Session
 }
 
 // recorder remembers what this node owes and writes what became of it. Its memory of groups and claims
@@ -42,10 +45,11 @@ type recorder struct {
 	claims  map[store.RetryRef]uuid.UUID // by whom: the incarnation
 	pending []store.Outcome
 	settled []*group
-	writing int        // outcomes taken by the loop and not yet written
-	since   time.Time  // when pending stopped being empty
-	given   bool       // up: nothing can be recorded any more
-	room    *sync.Cond // signalled when pending shrinks
+	session store.Session // that wrote last; 0: none did
+	writing int           // outcomes taken by the loop and not yet written
+	since   time.Time     // when pending stopped being empty
+	given   bool          // up: nothing can be recorded any more
+	room    *sync.Cond    // signalled when pending shrinks
 
 	wake chan struct{} // holds one token while there is something to write
 }
@@ -59,9 +63,10 @@ func newRecorder() *recorder {
 	return r
 }
 
-// open remembers a group that is about to be committed or was taken over.
-func (r *recorder) open(id, owner uuid.UUID) *group {
-	g := &group{id: id, owner: owner}
+// open remembers a group that is about to be committed or was taken over. Of one that was taken over some
+// outcomes may be on record: session is the one that was last known to write before they were looked up.
+func (r *recorder) open(id, owner uuid.UUID, session store.Session) *group {
+	g := &group{id: id, owner: owner, session: session}
 	r.mu.Lock()
 	r.groups[id] = g
 	r.mu.Unlock()
@@ -144,7 +149,14 @@ func (r *recorder) signal() {
 	}
 }
 
-// take removes the next lot. Groups whose last outcomes are in it are settled by it.
+// writer is the session that wrote last.
+func (r *recorder) writer() store.Session {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.session
+}
+
+// take removes the next lot, and answers the groups whose last outcomes are in it.
 func (r *recorder) take(owner uuid.UUID) (*store.Lot, []*group) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -167,21 +179,36 @@ func (r *recorder) take(owner uuid.UUID) (*store.Lot, []*group) {
 			settled = append(settled, g)
 		}
 	}
-	for _, g := range settled {
-		lot.Settled = append(lot.Settled, g.id)
-	}
 	r.room.Broadcast()
 	return lot, settled
 }
 
-// written forgets what a lot has put on record.
+// sure lists the groups that a lot of a session may settle: all of their outcomes are in it, or were recorded in
+// the same session. What an earlier session recorded a crash of Postgres may have undone.
+func (r *recorder) sure(settled []*group, session store.Session) (ids []uuid.UUID) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, g := range settled {
+		if g.session == 0 || g.session == session {
+			ids = append(ids, g.id)
+		}
+	}
+	return ids
+}
+
+// written forgets what a lot has put on record. A group that it could not settle is forgotten too, and taken
+// up again: what it still owes is looked up then.
 func (r *recorder) written(lot *store.Lot, settled []*group) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.session = lot.Session
 	for _, g := range settled {
 		delete(r.groups, g.id)
 	}
 	for i := range lot.Outcomes {
+		if g := r.groups[lot.Outcomes[i].Group]; g != nil && g.session == 0 {
+			g.session = lot.Session
+		}
 		// By now another incarnation of this node may have claimed the same row.
 		if o := &lot.Outcomes[i]; o.Group == uuid.Nil && r.claims[o.Ref()] == o.Owner {
 			delete(r.claims, o.Ref())
@@ -236,12 +263,12 @@ func (d *Dispatcher) writeLot(ctx context.Context) {
 	start := time.Now()
 	for wait := firstRetry; ; wait = min(2*wait, 2*time.Second) {
 		try, cancel := context.WithTimeout(ctx, recordDeadline)
-		err := d.store.RecordOrHalve(try, lot, d.rejected)
+		err := d.record(try, lot, settled)
 		cancel()
 		if err == nil {
 			break
 		}
-		if d.progressed.tick("record"); wait == firstRetry {
+		if d.progressed.tick("record"); wait == firstRetry && !errors.Is(err, store.ErrSession) {
 			d.log.Error("outcomes cannot be recorded; trying until they are", "outcomes", len(lot.Outcomes), "error", err)
 		}
 		if pause(ctx, wait); ctx.Err() != nil {
@@ -249,6 +276,10 @@ func (d *Dispatcher) writeLot(ctx context.Context) {
 		}
 	}
 	d.recorder.written(lot, settled)
+	if n := len(settled) - len(lot.Settled); n > 0 {
+		d.log.Info("groups are looked at again: Postgres was away while their outcomes were recorded", "groups", n)
+		d.node.lookForOrphans()
+	}
 	d.metrics.lotOutcomes.Observe(float64(len(lot.Outcomes)))
 	d.metrics.lotSeconds.Observe(time.Since(start).Seconds())
 	for i := range lot.Outcomes {
@@ -256,6 +287,15 @@ func (d *Dispatcher) writeLot(ctx context.Context) {
 			d.due.note(r.WebhookID, r.DueAt)
 		}
 	}
+}
+
+// record writes a lot, with the groups that it may settle.
+func (d *Dispatcher) record(ctx context.Context, lot *store.Lot, settled []*group) (err error) {
+	if lot.Session, err = d.store.RecorderSession(ctx); err != nil {
+		return err
+	}
+	lot.Settled = d.recorder.sure(settled, lot.Session)
+	return d.store.RecordOrHalve(ctx, lot, d.rejected)
 }
 
 func (d *Dispatcher) rejected(o *store.Outcome, err error) {

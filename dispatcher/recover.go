@@ -121,13 +121,14 @@ func (d *Dispatcher) freeForgotten(ctx context.Context, me uuid.UUID) (lost stor
 func (d *Dispatcher) resume(ctx context.Context, me uuid.UUID, groups []store.OpenGroup) error {
 	for _, g := range groups {
 		d.progressed.tick("recover")
+		writer := d.recorder.writer()
 		short, cancel := context.WithTimeout(ctx, engineDeadline)
 		owed, err := d.store.Owed(short, g)
 		cancel()
 		if err != nil {
 			return err // the groups are this node's and not in its memory: found again
 		}
-		grp := d.recorder.open(g.ID, me)
+		grp := d.recorder.open(g.ID, me, writer)
 		d.recorder.expect(grp, len(owed))
 		ds := d.resumed(grp, owed)
 		if g.Takeovers <= suspectTakeovers {

@@ -40,7 +40,25 @@ type Outcome struct {
 type Lot struct {
 	Owner    uuid.UUID // this node's incarnation
 	Outcomes []Outcome
-	Settled  []uuid.UUID // groups whose last outcome is in this lot or was in an earlier one
+	Settled  []uuid.UUID // groups whose other outcomes are in this lot, or were in an earlier one of the same session
+	Session  Session     // only this one may write the lot; 0: any
+}
+
+// Session is a connection of the recorder: each has another number. A crash of Postgres ends it, and may
+// undo the last lots that it wrote.
+type Session int64
+
+// ErrSession says that a lot was not written, since the session that it was made for has ended.
+var ErrSession = errors.New("the recorder's connection is another one by now")
+
+// RecorderSession is the session that writes lots now.
+func (s *Store) RecorderSession(ctx context.Context) (Session, error) {
+	conn, err := s.recorder.Acquire(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("connect the recorder: %w", err)
+	}
+	defer conn.Release()
+	return sessionOf(conn.Conn()), nil
 }
 
 const (
@@ -54,7 +72,8 @@ const (
 // unknown outcome, and a lot that comes too late changes no state.
 //
 // It does not wait for the disk. If Postgres crashes and loses the lot, the groups and retries that it
-// settled are back too, and the work is done again.
+// settled are back too, and the work is done again. A group whose outcomes come in several lots must be
+// settled in the session that wrote all of them: else the earlier ones may be lost and the group gone.
 func (s *Store) Record(ctx context.Context, lot *Lot) error {
 	var b pgx.Batch
 	if weaken.Off(weaken.Fence) {
@@ -70,8 +89,16 @@ func (s *Store) Record(ctx context.Context, lot *Lot) error {
 	if b.Len() == 0 {
 		return nil
 	}
+	conn, err := s.recorder.Acquire(ctx)
+	if err != nil {
+		return fmt.Errorf("record %d outcomes: %w", len(lot.Outcomes), err)
+	}
+	defer conn.Release()
+	if lot.Session != 0 && sessionOf(conn.Conn()) != lot.Session {
+		return ErrSession
+	}
 	// Without a BEGIN the batch is one implicit transaction, ended by its only Sync.
-	if err := s.recorder.SendBatch(ctx, &b).Close(); err != nil {
+	if err := conn.SendBatch(ctx, &b).Close(); err != nil {
 		return fmt.Errorf("record %d outcomes: %w", len(lot.Outcomes), err)
 	}
 	return nil
@@ -79,7 +106,7 @@ func (s *Store) Record(ctx context.Context, lot *Lot) error {
 
 // seize makes everything that a lot is about its writer's, whoever has it: there is no fence then.
 func seize(b *pgx.Batch, lot *Lot) *Lot {
-	mine := &Lot{Owner: lot.Owner, Outcomes: slices.Clone(lot.Outcomes), Settled: lot.Settled}
+	mine := &Lot{Owner: lot.Owner, Outcomes: slices.Clone(lot.Outcomes), Settled: lot.Settled, Session: lot.Session}
 	for i := range mine.Outcomes {
 		o := &mine.Outcomes[i]
 		o.Owner = lot.Owner
@@ -242,7 +269,7 @@ func queueOldRetries(b *pgx.Batch, lot *Lot) {
 // RecordOrHalve writes a lot whatever single rows it holds: an error that is not the connection's
 // halves the lot until the culprit stands alone. It is given to reject, and as much of it is written as
 // Postgres takes: its delivery stays owed, or ends. RecordOrHalve answers an error only when Postgres
-// cannot be reached; what was written by then may be written again, and reject called again.
+// cannot be reached or the lot's session has ended; what was written by then may be written again, and reject called again.
 func (s *Store) RecordOrHalve(ctx context.Context, lot *Lot, reject func(*Outcome, error)) error {
 	err := s.Record(ctx, lot)
 	if err == nil || Unreachable(err) {
@@ -261,7 +288,7 @@ func (s *Store) RecordOrHalve(ctx context.Context, lot *Lot, reject func(*Outcom
 		}
 		reject(&lot.Outcomes[0], err)
 		for _, less := range reduced(&lot.Outcomes[0]) {
-			err = s.Record(ctx, &Lot{Owner: lot.Owner, Outcomes: less, Settled: lot.Settled})
+			err = s.Record(ctx, &Lot{Owner: lot.Owner, Outcomes: less, Settled: lot.Settled, Session: lot.Session})
 			if err == nil || Unreachable(err) {
 				break
 			}
@@ -269,10 +296,10 @@ func (s *Store) RecordOrHalve(ctx context.Context, lot *Lot, reject func(*Outcom
 		return err
 	default:
 		// The groups are settled with the second half, when every outcome of theirs is on record.
-		if err := s.RecordOrHalve(ctx, &Lot{Owner: lot.Owner, Outcomes: lot.Outcomes[:n/2]}, reject); err != nil {
+		if err := s.RecordOrHalve(ctx, &Lot{Owner: lot.Owner, Outcomes: lot.Outcomes[:n/2], Session: lot.Session}, reject); err != nil {
 			return err
 		}
-		return s.RecordOrHalve(ctx, &Lot{Owner: lot.Owner, Outcomes: lot.Outcomes[n/2:], Settled: lot.Settled}, reject)
+		return s.RecordOrHalve(ctx, &Lot{Owner: lot.Owner, Outcomes: lot.Outcomes[n/2:], Settled: lot.Settled, Session: lot.Session}, reject)
 	}
 }
 

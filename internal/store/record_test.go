@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -290,6 +291,24 @@ func TestALostConnectionRejectsNothing(t *testing.T) {
 	f.wantRows(t, "attempts", 0, "open_groups", 1)
 	eventually(t, "the lot is written again", func() bool { return f.Record(t.Context(), lot) == nil })
 	f.wantRows(t, "attempts", 3, "open_groups", 0)
+}
+
+func TestALotOfASessionThatEndedIsNotWritten(t *testing.T) {
+	f := openLog(t)
+	hook := uuid.New()
+	group, events := f.publish(t, 2, hook)
+	lot := &store.Lot{Owner: f.node, Settled: []uuid.UUID{group}, Session: must(f.RecorderSession(t.Context()))(t) + 1}
+	for _, event := range events {
+		lot.Outcomes = append(lot.Outcomes, store.Outcome{Attempt: f.attempt(event, hook, 1, fanfare.Delivered), Group: group, Owner: f.node})
+	}
+	err := f.RecordOrHalve(t.Context(), lot, func(o *store.Outcome, err error) { t.Errorf("rejected: %v", err) })
+	if !errors.Is(err, store.ErrSession) {
+		t.Errorf("got %v", err)
+	}
+	f.wantRows(t, "attempts", 0, "open_groups", 1)
+	lot.Session--
+	f.record(t, lot)
+	f.wantRows(t, "attempts", 2, "open_groups", 0)
 }
 
 func TestACrashThatLosesALotLeavesTheGroupOpen(t *testing.T) {

@@ -53,7 +53,13 @@ type Store struct {
 	log      *slog.Logger
 
 	statements statements
+	sessions   atomic.Int64 // how many connections were made
 }
+
+// sessionKey is where a connection keeps its [Session].
+const sessionKey = "session"
+
+func sessionOf(c *pgx.Conn) Session { return c.PgConn().CustomData()[sessionKey].(Session) }
 
 // Open connects. It answers an error if Postgres cannot be reached now.
 func Open(ctx context.Context, o Options) (*Store, error) {
@@ -179,6 +185,7 @@ func (s *Store) connect(ctx context.Context, url string, conns int32, settings m
 	}
 	maps.Copy(params, settings)
 	c.AfterConnect = func(_ context.Context, conn *pgx.Conn) error {
+		conn.PgConn().CustomData()[sessionKey] = Session(s.sessions.Add(1))
 		registerUUID(conn.TypeMap())
 		return nil
 	}
@@ -214,8 +221,11 @@ func (s *Store) CheckDurable(ctx context.Context) (warning string, err error) {
 // (no connection, shutting down, out of disk or memory, a timeout), rather than that it refused what
 // was asked. The statement may have been applied all the same.
 func Unreachable(err error) bool {
-	if err == nil {
+	switch {
+	case err == nil:
 		return false
+	case errors.Is(err, ErrSession):
+		return true
 	}
 	var pg *pgconn.PgError
 	if !errors.As(err, &pg) {
