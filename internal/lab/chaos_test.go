@@ -87,7 +87,7 @@ var lanes = []struct {
 	{"C6", &rolling{
 		nodes: 2, publishers: 4, events: 200_000, rate: 400, endpoints: 20, deploys: 20, backs: 5, gap: 500 * time.Millisecond, limit: time.Minute,
 	}},
-	{"C11b", &slowCommit{nodes: 3, commit: 5 * time.Millisecond, rate: 300, duration: 30 * time.Second, bar: 60 * time.Millisecond}},
+	{"C11b", &slowCommit{nodes: 3, commit: 5 * time.Millisecond, rate: 150, duration: 30 * time.Second, bar: 60 * time.Millisecond}},
 	{"C16", &away{
 		nodes: 3, publishers: 4, events: 200_000, rate: 300, endpoints: 20, before: 5 * time.Second, down: time.Minute,
 		limit: 2 * time.Minute,

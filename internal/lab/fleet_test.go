@@ -130,7 +130,10 @@ func (f *fleet) stream(publishers, n int, rate float64, t func(i int) *topic, ke
 
 func (s *stream) publish(number, i int) {
 	l := s.l
-	t, key := l.event(number).topic, ""
+	l.mu.Lock()
+	l.events[number].due = time.Now() // its publisher waited for the answer to the one before
+	t, key := l.events[number].topic, ""
+	l.mu.Unlock()
 	if s.keyed(i) {
 		key = fmt.Sprintf("lab-%d", number)
 	}

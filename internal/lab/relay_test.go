@@ -92,7 +92,7 @@ func (s *slowCommit) run(l *lab) {
 		l.exec(`DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET ` + set + `', current_database()); END $$`)
 	}
 	l.start(s.nodes)
-	t := l.topic(l.account("behind a slow disk"), "lab.commit", wish{}, l.endpoints(4)...)
+	t := l.topic(l.account("behind a slow disk"), "lab.commit", wish{}, l.endpoints(1)...)
 	n := l.nodes[0]
 	was := n.metrics()
 	p := l.load(s.rate, s.duration, func(int) *topic { return t })
