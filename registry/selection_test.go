@@ -6,7 +6,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
 	"pgregory.net/rapid"
 
@@ -123,6 +125,61 @@ func meet(value, choice any) bool {
 		return []any{v}
 	}
 	return slices.ContainsFunc(list(value), func(v any) bool { return slices.Contains(list(choice), v) })
+}
+
+// Accounts with many webhooks that all look into events, and that are edited.
+func TestSelectionsFindWhatANaiveScanFinds(t *testing.T) {
+	var cases, found, edits int
+	rapid.Check(t, func(t *rapid.T) {
+		w, s := newWorld(), new(Snapshot)
+		var accounts []uuid.UUID
+		for _, parent := range []int{-1, 0, 1} {
+			id := w.id()
+			if w.accounts[id] = uuid.Nil; parent >= 0 {
+				w.accounts[id] = accounts[parent]
+			}
+			accounts = append(accounts, id)
+		}
+		w.changed.Accounts = accounts
+		for range rapid.IntRange(1, 4).Draw(t, "updates") {
+			for _, name := range []string{"a", "a.b", "b"} {
+				w.types[name] = fanfare.EventType{Name: name, Modifiers: someDeclarations.Draw(t, "modifiers")}
+				w.changed.EventTypes = append(w.changed.EventTypes, name)
+			}
+			for range rapid.IntRange(1, 25).Draw(t, "webhooks") {
+				h := fanfare.Webhook{ID: w.id(), AccountID: rapid.SampledFrom(accounts).Draw(t, "account"), RetrySchedule: []time.Duration{time.Minute}}
+				if known := sorted(w.webhooks); len(known) > 0 && rapid.IntRange(0, 2).Draw(t, "edit") == 0 {
+					edits++
+					h = w.webhooks[rapid.SampledFrom(known).Draw(t, "which")]
+				}
+				h.Version++
+				h.EventTypes = rapid.SampledFrom([][]string{{"*"}, {"a.*"}, {"a", "a.b"}, {"a.b"}, {"a.*", "b"}}).Draw(t, "patterns")
+				h.IncludeSubaccounts, h.Wishes = rapid.Bool().Draw(t, "subaccounts"), drawWishes(t)
+				w.webhooks[h.ID] = h
+				w.changed.Webhooks = append(w.changed.Webhooks, h.ID)
+			}
+			u := newUpdate(s, nil, noSecrets)
+			w.tell(u, false)
+			s, w.changed = u.done(1), store.Changed{}
+			for range 6 {
+				account, eventType := rapid.SampledFrom(accounts).Draw(t, "in"), rapid.SampledFrom([]string{"a", "a.b", "b"}).Draw(t, "type")
+				data := someData.Draw(t, "data")
+				var got []string
+				for _, hook := range s.Match(nil, account, eventType, data) {
+					got = append(got, fmt.Sprint(hook.ID, " v", hook.Version))
+				}
+				slices.Sort(got)
+				if diff := cmp.Diff(w.match(account, eventType, data), got); diff != "" {
+					t.Fatalf("%s %s in %s: %s", eventType, data, account, diff)
+				}
+				cases, found = cases+len(w.webhooks), found+len(got)
+			}
+		}
+	})
+	t.Logf("%d webhooks were asked for, %d found; %d edits", cases, found, edits)
+	if found < 1000 || found > cases/2 || edits < 100 {
+		t.Error("the cases are too much alike")
+	}
 }
 
 // crowd is an account with many webhooks that look into events.
