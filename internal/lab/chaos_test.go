@@ -106,9 +106,9 @@ var lanes = []struct {
 	{"C9_wal", &diskFull{wal: true, rate: 200, full: 20 * time.Second, back: 10 * time.Second}},
 	{"C10", &snapshot{rate: 500, baseline: 20 * time.Second, held: pick(time.Minute, 3*time.Minute)}},
 	{"C11", &lossy{
-		rate: 200, duration: time.Minute, every: 200 * time.Millisecond, silences: true, bars: true, limit: 3 * time.Minute,
+		rate: 100, duration: time.Minute, every: 500 * time.Millisecond, silences: true, bars: true, limit: 3 * time.Minute,
 	}},
-	{"C11_torn", &torn{endpoints: 20, share: .5, rate: 200, duration: 30 * time.Second, limit: 2 * time.Minute}},
+	{"C11_torn", &torn{endpoints: 20, share: .95, rate: 200, duration: 30 * time.Second, limit: 2 * time.Minute}},
 	{"C13", &midnight{rate: 200, before: 10 * time.Second, after: 10 * time.Second, upkeep: true, bar: time.Second}},
 	{"C14", &jumping{
 		jumps: []time.Duration{time.Hour, -time.Hour, 40 * aDay}, rate: 100, held: 10 * time.Second, crash: true, back: 10 * time.Second,

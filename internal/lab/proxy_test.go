@@ -239,7 +239,8 @@ func (p *proxy) breakOne(end fate) bool {
 	return false
 }
 
-// mend takes back what fates and breakOne have in store for the connections that there are.
+// mend takes back what fates and breakOne have in store for the connections that there are, and ends those that
+// are half-open, as TCP would find out.
 func (p *proxy) mend() {
 	p.fates.Store(nil)
 	p.delay.Store(0)
@@ -248,5 +249,8 @@ func (p *proxy) mend() {
 	for c := range p.crossings {
 		c.there.left.Store(-1)
 		c.back.left.Store(-1)
+		if c.silent.Load() {
+			c.hangUp()
+		}
 	}
 }
