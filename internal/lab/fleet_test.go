@@ -242,8 +242,9 @@ func (l *lab) ownPostgres() *devpg.Server {
 }
 
 // world makes an account with n endpoints, each with a webhook for a type of its own and for a common one.
-// The last failing of them always answer 500; the others fail the first try of one event in sixteen. pick
-// says what event i is about: one in twenty is for all.
+// The last failing of them always answer 500; the others fail the first try of one event in sixteen, and the
+// first is slow: what became of an event that is for all comes on record in several lots. pick says what
+// event i is about: one in twenty is for all.
 func (l *lab) world(n, failing int) (bad []*hook, pick func(i int) *topic) {
 	l.Helper()
 	account := l.account("of the lane")
@@ -260,10 +261,13 @@ func (l *lab) world(n, failing int) (bad []*hook, pick func(i int) *topic) {
 	})
 	for i, t := range topics {
 		common.hooks = append(common.hooks, t.hooks[0])
-		if i >= n-failing {
+		switch {
+		case i >= n-failing:
 			endpoints[i].becomes(answering(http.StatusInternalServerError))
 			bad = append(bad, t.hooks[0])
-		} else {
+		case i == 0:
+			endpoints[i].becomes(slowly(150*time.Millisecond, stumbling))
+		default:
 			endpoints[i].becomes(stumbling)
 		}
 	}
