@@ -1,7 +1,7 @@
 # Everything that a developer or a build machine does here. What a target needs beyond Go, it says.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test chaos check bench build generate format vet staticcheck generated modules
+.PHONY: help run test fuzz chaos check bench build generate format vet staticcheck generated modules
 
 TOOL := go tool -modfile=tools/go.mod
 
@@ -33,6 +33,13 @@ test: ## test everything with the race detector, on a real Postgres (PKG=./retry
 		exit 1; }
 	@tools/postgres.sh
 	@CGO_ENABLED=1 $(TOOL) gotestsum --format pkgname --format-hide-empty-pkg -- -race -shuffle=on -count=1 $(ARGS) $(PKG)
+	@$(if $(filter ./...,$(PKG)),tools/fuzz.sh)
+
+fuzz: ## run every fuzz target for a while (FUZZTIME=1m)
+	@FUZZTIME=$(FUZZTIME) tools/fuzz.sh
+
+# How long `fuzz` gives each target; `test` gives it a few seconds.
+FUZZTIME ?= 1m
 
 # Which lanes `chaos` runs, and whether at their full length.
 RUN ?=
