@@ -180,17 +180,19 @@ func queueAttempts(b *pgx.Batch, lot *Lot) {
 	}
 }
 
-// A lot that is written again may find that a delivery it parked has ended since.
+// A lot that is written again may find that a delivery it parked has ended since. An end that an earlier owner
+// records late, of an attempt before this one, is none.
 const insertRetriesSQL = `
 INSERT INTO retries (webhook_id, event_id, account_id, trigger, number, tries, first_at, due_at)
 SELECT u.webhook_id, u.event_id, u.account_id, u.trigger, u.number, u.tries, u.first_at, u.due_at
-FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::int[], $6::int[], $7::timestamptz[], $8::timestamptz[], $9::uuid[])
-	AS u (webhook_id, event_id, account_id, trigger, number, tries, first_at, due_at, group_id)
+FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::int[], $6::int[], $7::timestamptz[], $8::timestamptz[], $9::uuid[], $13::uuid[])
+	AS u (webhook_id, event_id, account_id, trigger, number, tries, first_at, due_at, group_id, attempt)
 WHERE EXISTS (SELECT FROM open_groups g WHERE g.id = u.group_id AND g.owner = $10)
 	AND u.event_id >= (SELECT event_id FROM log_horizon)
 	AND NOT EXISTS (
 		SELECT FROM attempts a
-		WHERE a.webhook_id = u.webhook_id AND a.event_id = u.event_id AND a.state <> 'pending'
+		WHERE a.webhook_id = u.webhook_id AND a.event_id = u.event_id
+			AND (a.state = 'delivered' OR a.state <> 'pending' AND a.id > u.attempt)
 			AND a.event_id BETWEEN $11 AND $12 -- opens the lot's days only
 	)
 ON CONFLICT DO NOTHING`
@@ -214,14 +216,20 @@ WHERE r.webhook_id = u.webhook_id AND r.event_id = u.event_id AND r.owner IS NOT
 // retryColumns is a list of retries as arrays, one a column.
 type retryColumns struct {
 	webhooks, events, accounts, groups []uuid.UUID
+	attempts                           []uuid.UUID // that put them off; nil: none did
 	triggers                           []string
 	numbers, tries, takeovers          []int32
 	firsts, dues                       []time.Time
 }
 
-func (c *retryColumns) add(r *Retry, group uuid.UUID) {
+func (c *retryColumns) add(o *Outcome) {
+	r, attempt := o.Retry, uuid.Nil
+	if o.Attempt != nil {
+		attempt = o.Attempt.ID
+	}
 	c.webhooks, c.events = append(c.webhooks, r.WebhookID), append(c.events, r.EventID)
-	c.accounts, c.groups = append(c.accounts, r.AccountID), append(c.groups, group)
+	c.accounts, c.groups = append(c.accounts, r.AccountID), append(c.groups, o.Group)
+	c.attempts = append(c.attempts, attempt)
 	c.triggers = append(c.triggers, string(r.Trigger))
 	c.numbers, c.tries = append(c.numbers, int32(r.Number)), append(c.tries, int32(r.Tries))
 	c.takeovers = append(c.takeovers, int32(r.Takeovers))
@@ -233,13 +241,13 @@ func queueNewRetries(b *pgx.Batch, lot *Lot) {
 	var c retryColumns
 	for i := range lot.Outcomes {
 		if o := &lot.Outcomes[i]; o.Retry != nil && o.Group != uuid.Nil && o.Owner == lot.Owner {
-			c.add(o.Retry, o.Group)
+			c.add(o)
 		}
 	}
 	if len(c.webhooks) > 0 {
 		compare := func(a, b uuid.UUID) int { return bytes.Compare(a[:], b[:]) }
 		b.Queue(insertRetriesSQL, c.webhooks, c.events, c.accounts, c.triggers, c.numbers, c.tries, c.firsts, c.dues, c.groups, lot.Owner,
-			slices.MinFunc(c.events, compare), slices.MaxFunc(c.events, compare))
+			slices.MinFunc(c.events, compare), slices.MaxFunc(c.events, compare), c.attempts)
 	}
 }
 
@@ -251,7 +259,7 @@ func queueOldRetries(b *pgx.Batch, lot *Lot) {
 		switch {
 		case o.Group != uuid.Nil || o.Owner != lot.Owner:
 		case o.Retry != nil:
-			back.add(o.Retry, uuid.Nil)
+			back.add(o)
 		case o.Attempt != nil:
 			ended.webhooks = append(ended.webhooks, o.Attempt.WebhookID)
 			ended.events = append(ended.events, o.Attempt.EventID)

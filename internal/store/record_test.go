@@ -311,6 +311,22 @@ func TestALotOfASessionThatEndedIsNotWritten(t *testing.T) {
 	f.wantRows(t, "attempts", 2, "open_groups", 0)
 }
 
+// Whoever lost a group may record late how a request of its ended. That ends nothing for whoever owns it now
+// and tried again since; what follows from this attempt is written.
+func TestAnEndThatAnEarlierOwnerRecordsLateIsNone(t *testing.T) {
+	f := openLog(t)
+	hook, dead := uuid.New(), f.join(t, time.Hour)
+	group, events := f.publish(t, 1, hook)
+	late, mine := f.attempt(events[0], hook, 1, fanfare.Exhausted), f.attempt(events[0], hook, 1, fanfare.Pending)
+
+	f.record(t, &store.Lot{Owner: dead, Outcomes: []store.Outcome{{Attempt: late, Group: group, Owner: dead}}})
+	f.record(t, &store.Lot{Owner: f.node, Settled: []uuid.UUID{group}, Outcomes: []store.Outcome{
+		{Attempt: mine, Retry: f.owed(events[0], hook, 1, time.Now()), Group: group, Owner: f.node},
+	}})
+
+	f.wantRows(t, "attempts", 2, "retries", 1, "open_groups", 0)
+}
+
 func TestACrashThatLosesALotLeavesTheGroupOpen(t *testing.T) {
 	t.Parallel()
 	server := pgtest.Server(t, false)
