@@ -231,6 +231,9 @@ func (l *deliveryList) candidates(ctx context.Context, at DeliveryCursor, size i
 }
 
 // The bounds $3 and $4 are those of the events in $1: only with them are few partitions looked at.
+//
+// An attempt that ended a delivery comes before one that did not, whatever their ids say of the time: the
+// clock may have been set back between them.
 var deliveryStatesSQL = `
 SELECT p.event_id, p.webhook_id, e.type, coalesce(s.state, ''), s.reason, a.requests, r.due_at, l.*
 FROM unnest($1::uuid[], $2::uuid[]) WITH ORDINALITY AS p (event_id, webhook_id, n)
@@ -243,7 +246,8 @@ LEFT JOIN LATERAL (
 ) r ON true
 CROSS JOIN LATERAL (
 	SELECT bool_or(state = 'delivered') AS delivered, count(*) FILTER (WHERE number > 0) AS requests,
-		(array_agg(state ORDER BY id DESC))[1] AS state, (array_agg(reason ORDER BY id DESC))[1] AS reason
+		(array_agg(state ORDER BY state = 'pending', id DESC))[1] AS state,
+		(array_agg(reason ORDER BY state = 'pending', id DESC))[1] AS reason
 	FROM attempts WHERE webhook_id = p.webhook_id AND event_id = p.event_id AND event_id BETWEEN $3 AND $4 AND account_id = $5
 ) a
 CROSS JOIN LATERAL (

@@ -96,6 +96,11 @@ var histories = []func(a *archive, p *pair, open bool){
 		a.attempt(p, 0, fanfare.Discarded, fanfare.ReasonWebhookDisabled)
 		p.state, p.reason = fanfare.Discarded, fanfare.ReasonWebhookDisabled
 	},
+	func(a *archive, p *pair, _ bool) { // ended by a clock that was set back since it was tried
+		a.attempt(p, 0, fanfare.Discarded, fanfare.ReasonWebhookDisabled)
+		a.attempt(p, 1, fanfare.Pending, "")
+		p.state, p.reason = fanfare.Discarded, fanfare.ReasonWebhookDisabled
+	},
 	func(a *archive, p *pair, _ bool) { // ended, delivered, and failed when it was sent again
 		a.attempt(p, 1, fanfare.Exhausted, fanfare.ReasonSchedule)
 		a.attempt(p, 2, fanfare.Delivered, "")
