@@ -46,13 +46,16 @@ func (s *Store) Renew(ctx context.Context, id uuid.UUID, term time.Duration) (Le
 }
 
 // MarkDead marks every other node whose lease has run out, or seems to last for more than two terms: it was
-// renewed by a clock that was ahead and was set right since, and not after that. Only a node that held its own
-// lease for a full term, and saw the clock jump in none of it, may call it, so that neither an outage of
-// Postgres nor its clock makes anybody a ghost.
+// renewed by a clock that was ahead and was set right since, and not after that. It marks nobody unless me's
+// own lease ends in about a term: otherwise the clock was set since me renewed it, or that is long ago. Only a
+// node that held its own lease for a full term, and saw the clock jump in none of it, may call it, so that
+// neither an outage of Postgres nor its clock makes anybody a ghost.
 func (s *Store) MarkDead(ctx context.Context, me uuid.UUID, term time.Duration) (dead []uuid.UUID, err error) {
 	rows, err := s.lease.Query(ctx, `
 		UPDATE nodes SET dead = true
-		WHERE NOT dead AND lease_until NOT BETWEEN clock_timestamp() AND clock_timestamp() + $2 AND id <> $1 RETURNING id`, me, 2*term)
+		WHERE NOT dead AND lease_until NOT BETWEEN clock_timestamp() AND clock_timestamp() + $2 AND id <> $1
+			AND (SELECT lease_until - clock_timestamp() BETWEEN $3 AND $4 FROM nodes WHERE id = $1)
+		RETURNING id`, me, 2*term, term-term/5, term+term/5)
 	if err == nil {
 		dead, err = pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
 	}

@@ -23,7 +23,6 @@ func TestOnlyOthersWhoseLeaseRanOutAreMarkedDead(t *testing.T) {
 	f := openLog(t)
 	expired, alive := f.join(t, time.Hour), f.join(t, time.Hour)
 	f.expire(t, expired)
-	f.expire(t, f.node)
 
 	dead, err := f.MarkDead(t.Context(), f.node, time.Hour)
 
@@ -51,6 +50,21 @@ func TestALeaseThatSeemsToLastForLongerThanItCanIsNone(t *testing.T) {
 	}
 	if _, err := f.Renew(t.Context(), alive, time.Hour); err != nil {
 		t.Errorf("one with a good lease cannot renew: %v", err)
+	}
+}
+
+// By a clock that was set since, everybody's lease has run out, or lasts for too long.
+func TestNobodyMarksByAnotherClockThanItsOwnLeases(t *testing.T) {
+	for name, off := range map[string]string{"ahead": "-2 hours", "behind": "2 hours"} {
+		t.Run(name, func(t *testing.T) {
+			f := openLog(t)
+			f.join(t, time.Hour)
+			f.exec(t, `UPDATE nodes SET lease_until = lease_until + $1::interval`, off)
+
+			if dead, err := f.MarkDead(t.Context(), f.node, time.Hour); err != nil || len(dead) != 0 {
+				t.Errorf("marked %v, %v", dead, err)
+			}
+		})
 	}
 }
 
