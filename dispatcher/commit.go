@@ -219,6 +219,9 @@ func (d *Dispatcher) commitRest() {
 func (d *Dispatcher) commit(calls []*call) {
 	g := d.newGroup(calls)
 	grp := d.recorder.open(g.ID, g.Node, 0)
+	if weaken.Off(weaken.Remember) {
+		d.recorder.forget(grp)
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), ingestDeadline)
 	start := time.Now()
 	c, err := d.store.Ingest(ctx, g)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/fanfare-webhooks/fanfare"
 	"github.com/fanfare-webhooks/fanfare/internal/store"
+	"github.com/fanfare-webhooks/fanfare/internal/weaken"
 )
 
 const (
@@ -59,7 +60,9 @@ func (n *node) now() time.Time { return n.steady().Add(time.Duration(n.offset.Lo
 func (n *node) steady() time.Time { return n.started.Add(time.Since(n.started)).Round(0) }
 
 // mayStart reports whether a request may start: not when another node could already have taken over.
-func (n *node) mayStart() bool { return time.Since(n.started) < time.Duration(n.leaseEnd.Load()) }
+func (n *node) mayStart() bool {
+	return time.Since(n.started) < time.Duration(n.leaseEnd.Load()) || weaken.Off(weaken.Lease)
+}
 
 func (n *node) floor() fanfare.Position   { return fanfare.Position(n.highest.Load()) }
 func (n *node) ceiling() fanfare.Position { return fanfare.Position(n.beyond.Load()) }

@@ -9,6 +9,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/fanfare-webhooks/fanfare/internal/store"
+	"github.com/fanfare-webhooks/fanfare/internal/weaken"
 )
 
 const (
@@ -36,13 +37,21 @@ type group struct {
 	session store.Session
 }
 
+// holding is a row of retries that this node has in hand.
+type holding struct {
+	by uuid.UUID // the incarnation
+	// How often. A row may be claimed again before it is known here that it was given back: the lot that did so
+	// is on record, and its answer is on its way.
+	times int
+}
+
 // recorder remembers what this node owes and writes what became of it. Its memory of groups and claims
 // is what tells a forgotten row from one in hand: a group is in it before its statement is sent, and
 // leaves when the transaction that settles it is known to have succeeded.
 type recorder struct {
 	mu      sync.Mutex // guards all below
 	groups  map[uuid.UUID]*group
-	claims  map[store.RetryRef]uuid.UUID // by whom: the incarnation
+	claims  map[store.RetryRef]holding
 	pending []store.Outcome
 	settled []*group
 	session store.Session // that wrote last; 0: none did
@@ -56,7 +65,7 @@ type recorder struct {
 
 func newRecorder() *recorder {
 	r := &recorder{
-		groups: make(map[uuid.UUID]*group), claims: make(map[store.RetryRef]uuid.UUID),
+		groups: make(map[uuid.UUID]*group), claims: make(map[store.RetryRef]holding),
 		wake: make(chan struct{}, 1),
 	}
 	r.room = sync.NewCond(&r.mu)
@@ -77,6 +86,9 @@ func (r *recorder) open(id, owner uuid.UUID, session store.Session) *group {
 func (r *recorder) expect(g *group, owed int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if weaken.Off(weaken.Remember) {
+		r.groups[g.id] = g
+	}
 	if g.owed = owed; owed == 0 {
 		r.settled = append(r.settled, g)
 		r.signal()
@@ -103,7 +115,13 @@ func (r *recorder) claim(owner uuid.UUID, claimed []store.Retry) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for i := range claimed {
-		r.claims[store.RetryRef{WebhookID: claimed[i].WebhookID, EventID: claimed[i].EventID}] = owner
+		ref := store.RetryRef{WebhookID: claimed[i].WebhookID, EventID: claimed[i].EventID}
+		h := r.claims[ref]
+		if h.by != owner {
+			h = holding{by: owner}
+		}
+		h.times++
+		r.claims[ref] = h
 	}
 }
 
@@ -117,7 +135,7 @@ func (r *recorder) forgotten(me uuid.UUID, m store.Mine) (lost store.Mine) {
 		}
 	}
 	for _, ref := range m.Retries {
-		if r.claims[ref] != me {
+		if r.claims[ref].by != me {
 			lost.Retries = append(lost.Retries, ref)
 		}
 	}
@@ -175,7 +193,7 @@ func (r *recorder) take(owner uuid.UUID) (*store.Lot, []*group) {
 		if g == nil {
 			continue
 		}
-		if g.owed--; g.owed == 0 {
+		if g.owed--; g.owed == 0 || g.owed == 1 && weaken.Off(weaken.Settle) {
 			settled = append(settled, g)
 		}
 	}
@@ -189,7 +207,7 @@ func (r *recorder) sure(settled []*group, session store.Session) (ids []uuid.UUI
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, g := range settled {
-		if g.session == 0 || g.session == session {
+		if g.session == 0 || g.session == session || weaken.Off(weaken.Session) {
 			ids = append(ids, g.id)
 		}
 	}
@@ -209,13 +227,25 @@ func (r *recorder) written(lot *store.Lot, settled []*group) {
 		if g := r.groups[lot.Outcomes[i].Group]; g != nil && g.session == 0 {
 			g.session = lot.Session
 		}
-		// By now another incarnation of this node may have claimed the same row.
-		if o := &lot.Outcomes[i]; o.Group == uuid.Nil && r.claims[o.Ref()] == o.Owner {
-			delete(r.claims, o.Ref())
+		if o := &lot.Outcomes[i]; o.Group == uuid.Nil {
+			r.release(o.Ref(), o.Owner)
 		}
 	}
 	r.writing = 0
 	r.room.Broadcast()
+}
+
+// release forgets one claim of a row. By now another incarnation of this node may have claimed it.
+func (r *recorder) release(ref store.RetryRef, owner uuid.UUID) {
+	h := r.claims[ref]
+	if h.by != owner {
+		return
+	}
+	if h.times--; h.times > 0 {
+		r.claims[ref] = h
+	} else {
+		delete(r.claims, ref)
+	}
 }
 
 // drained waits until everything that was added is on record. It is false after [recorder.abandon].

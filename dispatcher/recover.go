@@ -8,6 +8,7 @@ import (
 
 	"github.com/fanfare-webhooks/fanfare"
 	"github.com/fanfare-webhooks/fanfare/internal/store"
+	"github.com/fanfare-webhooks/fanfare/internal/weaken"
 )
 
 const (
@@ -170,7 +171,7 @@ func (d *Dispatcher) resumed(grp *group, owed []store.Owed) []*delivery {
 
 // freeOrphans gives retries that dead nodes had in hand free again.
 func (d *Dispatcher) freeOrphans(ctx context.Context) error {
-	for {
+	for !weaken.Off(weaken.Orphans) {
 		short, cancel := context.WithTimeout(ctx, engineDeadline)
 		due, done, err := d.store.FreeOrphans(short, freeRows)
 		cancel()
@@ -181,7 +182,8 @@ func (d *Dispatcher) freeOrphans(ctx context.Context) error {
 			d.due.note(webhook, at)
 		}
 		if done {
-			return nil
+			break
 		}
 	}
+	return nil
 }

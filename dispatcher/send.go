@@ -55,6 +55,9 @@ func (d *Dispatcher) park(ds []*delivery) {
 }
 
 func (d *Dispatcher) startSenders(n int) {
+	if n == 0 { // most often, and not only by those whom a stop waits for
+		return
+	}
 	d.senders.Add(n)
 	for range n {
 		go d.sender()

@@ -26,4 +26,11 @@ const (
 	Fence      Protection = "fence"     // only the owner of a delivery changes its state
 	Version    Protection = "version"   // a commit checks what it was matched against
 	Keys       Protection = "keys"      // idempotency keys go in before their events, and decide
+
+	Remember Protection = "remember" // a group is in memory before it is committed
+	Lease    Protection = "lease"    // no request starts without one
+	Settle   Protection = "settle"   // a group stays open until its last outcome is on record
+	Session  Protection = "session"  // a group is settled only by the session that recorded all of its outcomes
+	Orphans  Protection = "orphans"  // what a dead node had claimed is given free
+	Claiming Protection = "claiming" // nobody looks for forgotten claims while one is under way
 )

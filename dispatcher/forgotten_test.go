@@ -1,0 +1,43 @@
+package dispatcher
+
+import (
+	"testing"
+
+	"github.com/google/uuid"
+
+	"github.com/fanfare-webhooks/fanfare"
+	"github.com/fanfare-webhooks/fanfare/internal/store"
+)
+
+// write is one turn of the record loop that succeeds.
+func (r *recorder) write(me uuid.UUID) {
+	lot, settled := r.take(me)
+	r.written(lot, settled)
+}
+
+func attempted(owner uuid.UUID, event byte, group uuid.UUID) store.Outcome {
+	return store.Outcome{
+		Attempt: &fanfare.Attempt{ID: uuid.New(), EventID: id(event), WebhookID: id(1), State: fanfare.Delivered}, Group: group, Owner: owner,
+	}
+}
+
+func TestARowThatWasClaimedAgainBeforeItsLotIsAnsweredIsRemembered(t *testing.T) {
+	r, me := newRecorder(), uuid.New()
+	row := store.Retry{WebhookID: id(1), EventID: id(2)}
+	mine := store.Mine{Retries: []store.RetryRef{{WebhookID: row.WebhookID, EventID: row.EventID}}}
+	r.claim(me, []store.Retry{row})
+	r.add(store.Outcome{Retry: &row, Owner: me})
+	lot, settled := r.take(me)
+
+	r.claim(me, []store.Retry{row}) // the lot is on record: the row was free
+	r.written(lot, settled)
+
+	if lost := r.forgotten(me, mine); len(lost.Retries) != 0 {
+		t.Error("a row that is in hand is taken for forgotten")
+	}
+	r.add(attempted(me, 2, uuid.Nil))
+	r.write(me)
+	if lost := r.forgotten(me, mine); len(lost.Retries) != 1 {
+		t.Error("a row that was given back twice is remembered")
+	}
+}
