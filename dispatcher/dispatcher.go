@@ -6,6 +6,7 @@
 //
 // The way of the data is the order to read it in:
 //
+//	log.go      what the dispatcher asks of the database and of the world outside, and may rely on
 //	publish.go  what a caller gives and gets; matching
 //	admit.go    who is refused, and when, so that the others do not wait
 //	commit.go   events that arrive together are one append to the log
@@ -33,8 +34,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/fanfare-webhooks/fanfare"
-	"github.com/fanfare-webhooks/fanfare/internal/egress"
-	"github.com/fanfare-webhooks/fanfare/internal/store"
+	"github.com/fanfare-webhooks/fanfare/internal/weaken"
 	"github.com/fanfare-webhooks/fanfare/registry"
 )
 
@@ -79,9 +79,9 @@ func setDefault[T comparable](v *T, def T) {
 // Dispatcher is one node's part of the work.
 type Dispatcher struct {
 	opts     Options
-	store    *store.Store
+	store    Log
 	registry *registry.Registry
-	egress   *egress.Client
+	egress   Receivers
 	log      *slog.Logger
 	metrics  *metrics
 
@@ -94,15 +94,16 @@ type Dispatcher struct {
 	health    *health
 
 	senders    sync.WaitGroup  // attempts in flight, and what follows from them
-	claiming   sync.Mutex      // held from a claim in Postgres until the recorder remembers it
+	claiming   token           // held from a claim in Postgres until the recorder remembers it
 	sendCtx    context.Context // ends when the grace of a shutdown does
 	stopSends  context.CancelFunc
 	progressed *progress
 	flushFor   time.Duration // how long a stop tries to write the last outcomes
+	watchCPUs  bool          // false: time is a test's, and how long goroutines wait for a CPU says nothing
 }
 
 // New prepares a dispatcher. It does nothing before [Dispatcher.Run].
-func New(s *store.Store, r *registry.Registry, e *egress.Client, o Options) *Dispatcher {
+func New(s Log, r *registry.Registry, e Receivers, o Options) *Dispatcher {
 	o.setDefaults()
 	due := newDueHeap()
 	d := &Dispatcher{
@@ -113,8 +114,10 @@ func New(s *store.Store, r *registry.Registry, e *egress.Client, o Options) *Dis
 		recorder: newRecorder(),
 		due:      due,
 
+		claiming:   make(token, 1),
 		progressed: newProgress(),
 		flushFor:   flushDeadline,
+		watchCPUs:  true,
 	}
 	d.admission = newAdmission(d.incoming, d.queue)
 	d.health = newHealth(d.node.now, s.WriteHealth, d.logTrouble, func() { d.progressed.tick("health") })
@@ -155,7 +158,9 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 	claims.run(d.paceLoop)
 	commits := newStage(context.WithoutCancel(ctx))
 	commits.run(d.commitLoop)
-	commits.run(d.delayLoop)
+	if d.watchCPUs {
+		commits.run(d.delayLoop)
+	}
 	records := newStage(context.WithoutCancel(ctx))
 	records.run(d.recordLoop)
 	records.run(d.health.loop)
@@ -226,6 +231,22 @@ func (s *stage) run(loop func(context.Context)) {
 }
 
 func (s *stage) stop() { s.cancel(); s.loops.Wait() }
+
+// token is a lock to be held across questions to Postgres. It is a channel, because a bubble of virtual time
+// stands still while anybody waits for a mutex.
+type token chan struct{}
+
+func (t token) Lock() {
+	if !weaken.Off(weaken.Claiming) {
+		t <- struct{}{}
+	}
+}
+
+func (t token) Unlock() {
+	if !weaken.Off(weaken.Claiming) {
+		<-t
+	}
+}
 
 // delivery is one (event, webhook) pair in this process's hands. Whoever took it out of the queue is
 // alone with it.

@@ -37,7 +37,7 @@ const (
 
 // Registry holds the newest snapshot. It may be used by many goroutines.
 type Registry struct {
-	store   *store.Store
+	store   Source
 	keyring *seal.Keyring
 	options Options
 	log     *slog.Logger
@@ -55,7 +55,7 @@ type Registry struct {
 }
 
 // New makes a registry that knows nothing; see [Registry.Load].
-func New(s *store.Store, k *seal.Keyring, o Options) *Registry {
+func New(s Source, k *seal.Keyring, o Options) *Registry {
 	if o.Poll == 0 {
 		o.Poll = 500 * time.Millisecond
 	}
