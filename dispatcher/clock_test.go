@@ -43,6 +43,19 @@ func TestADatabaseClockThatIsSetAwayFromThisMachinesIsNotFollowed(t *testing.T) 
 	}
 }
 
+func TestALateAnswerDoesNotMoveTheClock(t *testing.T) {
+	n := newNode()
+	n.held(time.Now(), store.Lease{Now: time.Now(), Live: 1})
+	before := n.offset.Load()
+	for _, made := range []time.Duration{0, 500 * time.Millisecond, time.Second} { // after it was asked for
+		sent := time.Now().Add(-time.Second)
+		n.held(sent, store.Lease{Now: sent.Add(made), Live: 1})
+		if moved := time.Duration(n.offset.Load() - before); moved != 0 {
+			t.Errorf("an answer made %s after the question moved the clock by %s", made, moved)
+		}
+	}
+}
+
 // A node that starts while the clock is far ahead would make days there, and the log would go on in them.
 func TestANodeDoesNotStartWithAClockThatIsFarAhead(t *testing.T) {
 	r := newRig(t)

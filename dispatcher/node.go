@@ -33,6 +33,7 @@ type node struct {
 	leaseEnd atomic.Int64
 	started  time.Time
 	offset   atomic.Int64  // of now from steady, in nanoseconds
+	unsure   atomic.Int64  // by how much offset may be wrong, in nanoseconds
 	seen     atomic.Int64  // the database's clock minus steady at the last renewal, in nanoseconds
 	highest  atomic.Int64  // position
 	beyond   atomic.Int64  // the position at which the newest partition ends
@@ -95,10 +96,15 @@ func (n *node) lookForOrphans() {
 func (n *node) held(sent time.Time, l store.Lease) {
 	n.leaseEnd.Store(int64(sent.Add(leaseTerm).Sub(n.started)))
 	first := n.live.Swap(int64(l.Live)) == 0
-	n.seen.Store(int64(l.Now.Sub(n.steady().Add(-time.Since(sent) / 2))))
+	now := n.steady()
+	unsure := time.Since(sent) / 2 // the answer was made at some time in between
+	n.seen.Store(int64(l.Now.Sub(now.Add(-unsure))))
+	was := time.Duration(n.unsure.Load())
+	better := unsure < was || time.Duration(n.seen.Load()-n.offset.Load()).Abs() > unsure+was
 	believed := time.Until(n.now())
-	if first || n.skew().Abs() <= believed.Abs()+maxStray {
+	if first || better && n.skew().Abs() <= believed.Abs()+maxStray {
 		n.offset.Store(n.seen.Load())
+		n.unsure.Store(int64(unsure))
 	}
 }
 
