@@ -29,7 +29,7 @@ func (j *jumping) run(l *lab) {
 		l.topic(owner, "lab.good", wish{}, endpoints[0]),
 		l.topic(owner, "lab.again", wish{steps: manySeconds}, endpoints[1]),
 	}
-	endpoints[1].becomes(l.sometimes(.5, answering(http.StatusBadRequest), healthy))
+	endpoints[1].becomes(l.sometimes(.2, answering(http.StatusBadRequest), healthy))
 	turns := func(i int) *topic { return topics[i%2] }
 	for _, by := range j.jumps {
 		// Retries are due while the clock is wrong, and some are written then.
@@ -101,7 +101,7 @@ func (c *clock) set(ahead time.Duration) {
 	c.l.exec(`UPDATE lab_clock SET ahead = $1`, ahead)
 }
 
-var c14Short = jumping{jumps: []time.Duration{time.Hour, 40 * aDay}, rate: 50, held: 2 * time.Second}
+var c14Short = jumping{jumps: []time.Duration{time.Hour, 40 * aDay}, rate: 50, held: time.Second}
 
 func TestAClockThatJumpsRefusesAndRecovers(t *testing.T) {
 	t.Parallel()
