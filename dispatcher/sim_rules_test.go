@@ -226,7 +226,7 @@ func (r *rules) again(q *request) {
 		step = time.Minute
 	}
 	// Nodes that met a clock at different times believe it differently: they do not wait alike.
-	if waited := q.startedAt.Sub(last.endedAt); waited < step-r.slack() && !r.w.clockSet {
+	if waited := q.startedAt.Sub(last.endedAt); waited < step-r.slack() && r.w.clockSetAt.IsZero() {
 		r.broke("%v is sent again to %v after %v instead of %v", q.pair.ref.EventID, q.pair.ref.WebhookID, waited, step)
 	}
 }

@@ -28,22 +28,22 @@ type world struct {
 	begun   time.Time
 	clients sync.WaitGroup
 
-	mu        sync.Mutex // guards all below, and all of db and rules
-	db        *database
-	rules     *rules
-	nodes     []*process // by slot; nil: none runs there
-	processes []*process
-	sky       sky
-	fairSince time.Time // when the last trouble ended; in the future during one
-	awayUntil time.Time // Postgres
-	awayHangs bool      // and does not refuse
-	breaks    int       // how often every connection was lost
-	clockSet  bool      // the database's
-	mild      bool      // receivers are well
-	publishes int       // calls under way
-	story     []line
-	names     map[uuid.UUID]string
-	reached   map[string]bool
+	mu         sync.Mutex // guards all below, and all of db and rules
+	db         *database
+	rules      *rules
+	nodes      []*process // by slot; nil: none runs there
+	processes  []*process
+	sky        sky
+	fairSince  time.Time // when the last trouble ended; in the future during one
+	awayUntil  time.Time // Postgres
+	awayHangs  bool      // and does not refuse
+	breaks     int       // how often every connection was lost
+	clockSetAt time.Time // the database's; zero: never
+	mild       bool      // receivers are well
+	publishes  int       // calls under way
+	story      []line
+	names      map[uuid.UUID]string
+	reached    map[string]bool
 }
 
 // sky is how the way to the database is: chances of a question.
@@ -334,11 +334,16 @@ func (w *world) trouble(length time.Duration) {
 	}
 }
 
+// setClock sets the database's clock, unless that was just done: a node that renews its lease before the
+// first time and after the second cannot know that there was one.
 func (w *world) setClock(by time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if time.Since(w.clockSetAt) < 2*renewEvery {
+		return
+	}
 	w.db.ahead += by
-	w.clockSet = true
+	w.clockSetAt = time.Now()
 	w.trouble(0)
 }
 
