@@ -123,7 +123,9 @@ func (w *world) drain() {
 	w.mu.Lock()
 	w.say("step", "all is well")
 	w.sky, w.awayUntil, w.mild = sky{}, time.Time{}, true
-	w.fairSince = time.Now()
+	if !w.life.calm { // a question that hangs may hang on
+		w.fairSince = time.Now().Add(longest)
+	}
 	if off := w.db.ahead - w.life.skew; off.Abs() > maxSkew/2 { // no node starts with a clock that is far off
 		w.db.ahead = w.life.skew
 		w.say("step", "the database's clock is right again")
