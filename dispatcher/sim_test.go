@@ -26,9 +26,12 @@ import (
 //
 //	sim_life_test.go    the seed made into steps, and the moods of receivers
 //	sim_world_test.go   the nodes, and who does the steps
+//	sim_clients_test.go who publishes
 //	sim_wire_test.go    what a node has of the world: slow, lossy, cut
-//	sim_store_test.go   the database
+//	sim_store_test.go   the database: the log and its owners
+//	sim_catalog_test.go and the webhooks
 //	sim_rules_test.go   what must hold
+//	sim_story_test.go   what is told when it does not
 func TestSimulation(t *testing.T) {
 	if seed, one := os.LookupEnv("SIM_SEED"); one {
 		n, err := strconv.ParseUint(seed, 10, 64)

@@ -3,16 +3,13 @@ package dispatcher
 import (
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/fanfare-webhooks/fanfare"
 	"github.com/fanfare-webhooks/fanfare/internal/seal"
@@ -368,104 +365,6 @@ func (w *world) hintAll() {
 	}
 }
 
-// publication is what a client wants to publish.
-type publication struct {
-	serial int
-	slot   int // whom it asks first
-	child  bool
-	kind   string
-	events int
-	keyed  bool // it is repeated, at another node, until it is accepted
-	size   int
-}
-
-// publish is a client. What a dead node answered never reached it.
-func (w *world) publish(p publication) {
-	w.mu.Lock()
-	w.publishes++
-	w.mu.Unlock()
-	w.clients.Go(func() {
-		for try := range 6 {
-			if w.tryPublish(p, try) || !p.keyed {
-				break
-			}
-			sleep(time.Duration(try+1) * 400 * time.Millisecond)
-		}
-		w.mu.Lock()
-		w.publishes--
-		w.mu.Unlock()
-	})
-}
-
-func (w *world) tryPublish(p publication, try int) (accepted bool) {
-	node := w.node(p.slot + try)
-	if node == nil {
-		return false
-	}
-	pubs := make([]Publication, p.events)
-	for i := range pubs {
-		pubs[i] = Publication{AccountID: numbered(1), Type: p.kind, Data: fmt.Appendf(nil, `{"n":%d,"of":%d,"pad":"%*s"}`, p.serial, i, p.size, "")}
-		if p.child {
-			pubs[i].AccountID = numbered(2)
-		}
-		if p.keyed {
-			pubs[i].IdempotencyKey = fmt.Sprintf("key-%d-%d", p.serial, i)
-		}
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), 7*time.Second)
-	defer cancel()
-	receipts, err := node.d.Publish(ctx, pubs)
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	var refused *RefusedError
-	switch {
-	case node.wire.cut || node.wire.still != nil:
-		w.say("client", "hears nothing of %d", p.serial)
-		return false
-	case errors.As(err, &refused):
-		w.rules.broke("publish %d was refused for good: %v", p.serial, err)
-	case err == nil:
-		w.say("client", "%d is accepted, from %v", p.serial, receipts[0].ID)
-		w.rules.accept(pubs, receipts)
-		if receipts[0].Replayed {
-			w.reach("a publish that was repeated")
-		}
-	default:
-		w.say("client", "%d is refused: %v", p.serial, err)
-		w.reach("a publish that failed")
-	}
-	return err == nil
-}
-
-// node is one that runs, the first from a slot on; nil: there is none.
-func (w *world) node(slot int) *process {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for i := range w.nodes {
-		if p := w.nodes[(slot+i)%len(w.nodes)]; p != nil && p.d != nil {
-			return p
-		}
-	}
-	return nil
-}
-
-// try makes a test send.
-func (w *world) try(slot, hook int) {
-	p := w.node(slot)
-	if p == nil {
-		return
-	}
-	w.clients.Go(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
-		defer cancel()
-		h := w.db.hooks[hook]
-		_, err := p.d.Test(ctx, h.AccountID, h.ID, "call.ended", []byte(`{}`))
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		w.say("client", "a test send ended: %v", err)
-	})
-}
-
 // answer is what the receiver of a request does.
 func (w *world) answer(q *request) answer {
 	a := w.life.answer(q.hook, q.nth, w.sinceBegin())
@@ -489,76 +388,3 @@ func (w *world) process(c *wire) *process {
 }
 
 func (w *world) sinceBegin() time.Duration { return time.Since(w.begun) }
-
-// line is one of the story. It is put in words only for those who read it.
-type line struct {
-	at     time.Duration
-	who    string
-	format string
-	args   []any
-}
-
-func (w *world) say(who, format string, args ...any) {
-	w.story = append(w.story, line{w.sinceBegin(), who, format, args})
-}
-
-func (w *world) render(format string, args []any) string {
-	shown := make([]any, len(args))
-	for i, a := range args {
-		switch a := a.(type) {
-		case uuid.UUID:
-			if shown[i] = w.names[a]; shown[i] == "" {
-				shown[i] = a
-			}
-		case time.Time:
-			shown[i] = a.Sub(w.begun.Add(w.db.ahead))
-		default:
-			shown[i] = a
-		}
-	}
-	return fmt.Sprintf(format, shown...)
-}
-
-// tell is the end of the story.
-func (w *world) tell(lines int) string {
-	var b strings.Builder
-	for _, l := range w.story[max(len(w.story)-lines, 0):] {
-		fmt.Fprintf(&b, "%9.4fs  %-7s %s\n", l.at.Seconds(), l.who, w.render(l.format, l.args))
-	}
-	return b.String()
-}
-
-func (w *world) name(id uuid.UUID, name string) { w.names[id] = name }
-
-func (w *world) nameEvent(id uuid.UUID) { w.name(id, fmt.Sprintf("e%d", len(w.db.events))) }
-
-// reach notes that a life came to where something could go wrong.
-func (w *world) reach(what string) { w.reached[what] = true }
-
-// scribe writes what a dispatcher logs into the story.
-type scribe struct {
-	slog.Handler
-	w   *world
-	who string
-}
-
-func (s *scribe) Enabled(_ context.Context, level slog.Level) bool { return level >= slog.LevelInfo }
-
-func (s *scribe) Handle(_ context.Context, r slog.Record) error {
-	text := r.Message
-	r.Attrs(func(a slog.Attr) bool {
-		text += fmt.Sprintf(" %s=%v", a.Key, a.Value)
-		return true
-	})
-	s.w.mu.Lock()
-	defer s.w.mu.Unlock()
-	s.w.say(s.who, "logs: %s", text)
-	return nil
-}
-
-// nowhere is where metrics go.
-type nowhere struct{}
-
-func (nowhere) Register(prometheus.Collector) error  { return nil }
-func (nowhere) MustRegister(...prometheus.Collector) {}
-func (nowhere) Unregister(prometheus.Collector) bool { return true }
