@@ -46,7 +46,7 @@ RUN ?=
 LONG ?=
 
 # The lanes measure: one after the other, and without the race detector.
-chaos: ## prove fairness under load, and that each proof can fail (RUN=F4, LONG=1, LAB_REPORT=DIR; see docs/fairness.md)
+chaos: ## prove what is promised by breaking things, and that each proof can fail (RUN=C1, LONG=1, LAB_REPORT=DIR; see docs/reliability.md)
 	@tools/postgres.sh
 	@go vet -tags chaos ./internal/lab
 	@LONG=$(LONG) go test -tags chaos -count=1 -v -timeout 2h -run 'Test(Chaos|Controls)/^$(RUN)' ./internal/lab
