@@ -142,11 +142,10 @@ func (w *world) drain() {
 		}
 	}
 	// What is due by a clock that was set back is due hours later.
-	for end := time.Now().Add(6 * time.Hour); time.Now().Before(end) && !w.idle(); {
-		for time.Now().Before(end) && !w.idle() {
-			sleep(time.Second)
+	for end, quiet := time.Now().Add(6*time.Hour), time.Duration(0); quiet <= recoverEvery && time.Now().Before(end); sleep(time.Second) {
+		if quiet += time.Second; !w.idle() { // or something came back
+			quiet = 0
 		}
-		sleep(recoverEvery + time.Second) // does anything come back?
 	}
 	w.stop(w.life.survivor)
 }
