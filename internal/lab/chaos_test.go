@@ -95,6 +95,7 @@ var lanes = []struct {
 	{"C17", &inside{rounds: 50, publishes: 20, stops: 50, stop: 300 * time.Millisecond, rate: 100, bars: true}},
 	{"relay", &relay{hooks: 20, events: 10, limit: time.Minute}},
 	{"full_log", &deaf{events: 2000}},
+	{"twins", &twins{pairs: pick(3, 7), duration: 8 * time.Second, conns: 256, share: 1.15, back: 10 * time.Second}},
 	{"hostile", &hostile{
 		abusers: 500, healthy: 10, timeout: 15 * time.Second, rate: 200, baseline: 10 * time.Second, duration: 20 * time.Second,
 		limit: time.Minute,
