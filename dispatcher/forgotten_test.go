@@ -41,3 +41,18 @@ func TestARowThatWasClaimedAgainBeforeItsLotIsAnsweredIsRemembered(t *testing.T)
 		t.Error("a row that was given back twice is remembered")
 	}
 }
+
+func TestWhatADeadIncarnationSaysOfAGroupDoesNotSettleItsHeirs(t *testing.T) {
+	r, dead, me := newRecorder(), uuid.New(), uuid.New()
+	r.expect(r.open(id(9), dead, 0), 1)
+	r.expect(r.open(id(9), me, 0), 1) // taken over from itself
+
+	r.add(attempted(dead, 1, id(9)))
+	if _, settled := r.take(me); len(settled) != 0 {
+		t.Error("the group is settled, and its delivery was not made")
+	}
+	r.add(attempted(me, 1, id(9)))
+	if _, settled := r.take(me); len(settled) != 1 {
+		t.Error("the group is not settled")
+	}
+}

@@ -189,8 +189,10 @@ func (r *recorder) take(owner uuid.UUID) (*store.Lot, []*group) {
 	settled := r.settled
 	r.settled = nil
 	for i := range lot.Outcomes {
+		// A group may have been taken over by this node from an incarnation of its own that is dead: what that
+		// one still says of it is not what is owed now.
 		g := r.groups[lot.Outcomes[i].Group]
-		if g == nil {
+		if g == nil || g.owner != lot.Outcomes[i].Owner {
 			continue
 		}
 		if g.owed--; g.owed == 0 || g.owed == 1 && weaken.Off(weaken.Settle) {
