@@ -244,7 +244,7 @@ func (l *life) deploys(r *rand.Rand, span time.Duration) {
 func (l *life) troubles(r *rand.Rand, span time.Duration) {
 	for range 1 + r.IntN(6) {
 		at, slot := within(r, span), l.slot(r)
-		switch r.IntN(12) {
+		switch r.IntN(14) {
 		case 0, 1, 2:
 			l.crash(r, at, slot)
 		case 3: // who takes over is killed as it does
@@ -265,8 +265,8 @@ func (l *life) troubles(r *rand.Rand, span time.Duration) {
 		case 9:
 			away, hangs := within(r, 20*time.Second), r.IntN(2) == 0
 			l.then(at, func(w *world) { w.postgresAway(away, hangs) }, "Postgres is away for %v", away)
-		case 10:
-			bad, length := sky{slow: pick(r, 0, 0.2, 0.7), lost: pick(r, 0, 0.1, 0.3), refused: pick(r, 0, 0.1)}, within(r, 15*time.Second)
+		case 10, 12, 13:
+			bad, length := sky{slow: pick(r, 0, 0.3, 0.7), lost: pick(r, 0, 0.1, 0.3), refused: pick(r, 0, 0.1)}, within(r, 15*time.Second)
 			l.then(at, func(w *world) { w.weather(bad, length) }, "weather %+v for %v", bad, length)
 		case 11:
 			by := time.Duration(r.IntN(7200)-3600) * time.Second
