@@ -1,7 +1,7 @@
 # Everything that a developer or a build machine does here. What a target needs beyond Go, it says.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test fuzz chaos check bench build generate format vet staticcheck generated modules
+.PHONY: help run test fuzz chaos simulation check bench build generate format vet staticcheck generated modules
 
 TOOL := go tool -modfile=tools/go.mod
 
@@ -44,12 +44,19 @@ FUZZTIME ?= 1m
 # Which lanes `chaos` runs, and whether at their full length.
 RUN ?=
 LONG ?=
+# How many lives `simulation` simulates.
+SEEDS ?= 10000
 
 # The lanes measure: one after the other, and without the race detector.
 chaos: ## prove what is promised by breaking things, and that each proof can fail (RUN=C1, LONG=1, LAB_REPORT=DIR; see docs/reliability.md)
 	@tools/postgres.sh
 	@go vet -tags chaos ./internal/lab
+	@$(if $(RUN),,$(MAKE) --no-print-directory simulation)
 	@LONG=$(LONG) go test -tags chaos -count=1 -v -timeout 2h -run 'Test(Chaos|Controls)/^$(RUN)' ./internal/lab
+
+simulation: ## live ten thousand random lives of nodes in virtual time, and find the bugs that are planted (SEEDS=100000)
+	SIM_SEEDS=$(SEEDS) go test -count=1 -timeout 2h -run 'TestSimulation$$' ./dispatcher
+	go test -count=1 -timeout 1h -tags weakened -run TestSimulationFindsPlantedBugs ./dispatcher
 
 check: format vet staticcheck generated modules ## everything that can be said about the code without running it
 	@echo "check: good"
