@@ -98,13 +98,22 @@ func (a *admission) check(account uuid.UUID) error {
 		return ErrOverloaded
 	case account == uuid.Nil:
 		return nil
-	case a.running[account] >= a.bound-a.runs:
+	case a.running[account] >= a.most(account)-a.runs:
 		a.bounded = true
 		return ErrAccountOverloaded
 	case a.parking[account] > maxParking-a.parked, a.loud(account):
 		return ErrAccountOverloaded
 	}
 	return nil
+}
+
+// most is how many calls may be under way if one more is the account's. Who publishes alone has nobody to leave
+// CPUs to.
+func (a *admission) most(account uuid.UUID) int {
+	if len(a.work) == 1 && a.work[account] > 0 {
+		return maxRunning
+	}
+	return a.bound
 }
 
 // loud reports whether an account's work is what keeps the CPUs busy that others wait for.

@@ -221,6 +221,14 @@ func TestTheBoundOfCallsFollowsTheCPUs(t *testing.T) {
 	if err := a.check(id(1)); !errors.Is(err, ErrAccountOverloaded) {
 		t.Errorf("with 200 under way and a bound of %d: %v", a.bound, err)
 	}
+	a.published(id(1), 1)
+	if err := a.check(id(1)); err != nil {
+		t.Errorf("who publishes alone: %v", err)
+	}
+	a.published(id(2), 1)
+	if err := a.check(id(1)); !errors.Is(err, ErrAccountOverloaded) {
+		t.Errorf("who publishes beside another: %v", err)
+	}
 	a.look(0)
 	if a.bound <= leastRunning {
 		t.Errorf("a bound that refused somebody stayed at %d", a.bound)
