@@ -37,7 +37,8 @@ var (
 		`{"other":{"path":"/other"},"kind":{"path":"/kind"}}`, `{"kind":{"path":"no pointer"}}`)
 	someData = sampled(`{}`, `{"id":1,"name":"x","kind":"user"}`, `{"id":[1,2,2],"kind":["device","user"],"name":"xy"}`, `{"id":1.0,"id":1}`,
 		`{"deep":{"er":{"id":1},"kind":"user"},"site":[1,2]}`, `{"id":2,"kind":"device","site":"x","other":true,"name":"y"}`, `{"id":3,"name":["x","y"],"site":1}`,
-		`{"id":"1","kind":null}`)
+		`{"id":"1","kind":null}`, `{"id":[2`+zeros+`],"kind":["device"`+zeros+`]}`, `{"id":[0`+zeros+`,1],"kind":["user"`+zeros+`]}`)
+	zeros = strings.Repeat(",0", 8200) // more than the conditions of a filter look through
 )
 
 func drawWishes(t *rapid.T) *fanfare.Wishes {

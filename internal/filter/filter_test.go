@@ -236,6 +236,10 @@ func TestMatchingAllocatesNothing(t *testing.T) {
 func TestWorkIsBounded(t *testing.T) {
 	text := `"` + strings.Repeat("x", 200<<10) + `"`
 	array := "[" + strings.Repeat("1,", 100<<10) + "2]"
+	var conditions []string
+	for i := range MaxConditions {
+		conditions = append(conditions, fmt.Sprintf(`{"v":%d}`, i))
+	}
 	for _, c := range []struct {
 		filter, data string
 		want         bool
@@ -247,6 +251,7 @@ func TestWorkIsBounded(t *testing.T) {
 		{`{"data":{"v":2}}`, `{"v":` + array + `}`, false},
 		{`{"data":{"v":{"$ne":2}}}`, `{"v":` + array + `}`, false},
 		{`{"data":{"v":{"$nin":[3,4]}}}`, `{"v":` + array + `}`, false},
+		{`{"data":{"$or":[` + strings.Join(conditions, ",") + `]}}`, `{"v":[` + array + `]}`, false}, // one element is nearly all of it
 	} {
 		f, faults := Parse([]byte(c.filter))
 		if faults != nil {
@@ -262,8 +267,8 @@ func TestWorkIsBounded(t *testing.T) {
 		if r.work < -len(c.data) {
 			t.Errorf("%s looked at %d bytes", c.filter, maxWork-r.work)
 		}
-		if strings.Contains(c.data, array) && len(r.Hashes(nil, places[0])) != 0 {
-			t.Error("an array beyond the bound has hashes")
+		if n := len(r.Hashes(nil, places[0])); strings.Contains(c.data, `:`+array) && (n == 0 || n > maxWork/elementWork) {
+			t.Errorf("an array beyond the bound has %d hashes", n)
 		}
 		r.Close()
 	}

@@ -213,6 +213,46 @@ func TestAFilterDecidesAsANaiveEvaluatorDoes(t *testing.T) {
 	}
 }
 
+// The same of arrays that are more than may be looked at, with what is asked for anywhere in them.
+func TestWhatMatchesALongArrayIsFoundByItsEqualities(t *testing.T) {
+	var found, missed int
+	rapid.Check(t, func(t *rapid.T) {
+		const zeros = maxWork/elementWork + 100
+		list := make([]string, zeros)
+		for i := range list {
+			list[i] = "0"
+		}
+		for range rapid.IntRange(1, 4).Draw(t, "others") {
+			list[rapid.IntRange(0, zeros-1).Draw(t, "at")] = someScalars.Draw(t, "value")
+		}
+		data := []byte(`{"a":[` + strings.Join(list, ",") + `],"b":1}`)
+		f, faults := Parse([]byte(`{"data":{"a":{"$in":[` + strings.Join(rapid.SliceOfN(someScalars, 1, 3).Draw(t, "set"), ",") + `]},"b":1}}`))
+		if faults != nil {
+			t.Fatal(faults)
+		}
+		d := NoPaths().Draft()
+		places := d.Bind(f)
+		r := Read(Event{Data: data})
+		defer r.Close()
+		r.Scan(d.Done())
+		match := r.Match(f, places)
+		if match {
+			found++
+		} else {
+			missed++
+		}
+		for _, e := range f.Equalities() {
+			checkEquality(t, r, places, e, match)
+			if e.Place == 0 && r.In(places[0], e.Values) {
+				checkEquality(t, r, places, e, true)
+			}
+		}
+	})
+	if min(found, missed) < 5 {
+		t.Errorf("%d match, %d do not", found, missed)
+	}
+}
+
 // What matches must be found by each of its equalities.
 func checkEquality(t *rapid.T, r *Reader, places []int32, e Equality, match bool) {
 	if !match {
