@@ -41,6 +41,16 @@ func TestAFilterIsReadBackAsItWasGiven(t *testing.T) {
 	}
 }
 
+func TestAFilterThatBecomesLongerIsStillRead(t *testing.T) {
+	w := newWorld(t)
+	path := "/v1/accounts/" + w.account("") + "/webhooks"
+	given := `{"data":{"a":"` + strings.Repeat(`\n`, 2000) + `"}}`
+	r := w.call("POST", path, platformKey, `{"url":"https://example.com","event_types":["*"],"filter":`+given+`}`).want(201)
+	if r.get("enabled") != true {
+		t.Errorf("%.400s", r.get("disabled"))
+	}
+}
+
 func TestFaultsOfAFilterAreNamedBelowIt(t *testing.T) {
 	w := newWorld(t)
 	account := w.account("")

@@ -166,6 +166,9 @@ func (e *webhookEdit) takeFilter(v value) {
 	var raw, canonical []byte
 	if !v.null() && v.filter() {
 		raw, canonical = v.raw, filter.Canonical(v.raw)
+		if _, err := filter.ParseStored(canonical); err != nil { // then no node could read it
+			v.fault(codeTooLong, "is too long in the form in which it is stored")
+		}
 	}
 	e.set(func(w *fanfare.Webhook) {
 		wish(w, func(wishes *fanfare.Wishes) { wishes.Filter, wishes.Canonical = raw, canonical })

@@ -25,8 +25,9 @@ const (
 	MaxDepth      = 16 // objects and arrays inside each other
 )
 
-// maxStored is the largest canonical form that is read back: its numbers may be longer than the given.
-const maxStored = 2 * MaxSize
+// maxStored is the largest canonical form that is read back. It is longer than the given at worst where that
+// is 1e19, which becomes 20 digits: five times as long.
+const maxStored = 6 * MaxSize
 
 // Code says for programs what kind of fault it is.
 type Code string

@@ -154,6 +154,38 @@ func TestSpellingsOfOneFilterHaveOneForm(t *testing.T) {
 	}
 }
 
+func TestTheFormThatIsLongestCanBeReadBack(t *testing.T) {
+	var numbers []string
+	for i := range 9 {
+		for e := range 19 {
+			numbers = append(numbers, fmt.Sprintf("%de%d,-%de-%d", i+1, 19-e, i+1, e))
+		}
+	}
+	repeated := func(part string) string {
+		return `{"data":{"a":"` + strings.Repeat(part, (MaxSize-len(`{"data":{"a":""}}`))/len(part)) + `"}}`
+	}
+	for _, filter := range []string{
+		repeated(`\n`), repeated(`\u0001`), repeated(`\"`), repeated(`\u2028`), repeated(`\/`),
+		`{"data":{"a":{"$in":[` + strings.Join(numbers, ",") + `]}}}`,
+		`{"data":{"a":{"$in":[` + strings.Repeat("1e19,", (MaxSize-40)/5) + `1]}}}`,
+		`{"data":{"` + strings.Repeat(`\n`, MaxSize/2-20) + `":{"$exists":true}}}`,
+		`{"data":{"a":1` + strings.Repeat("0", MaxSize-20) + `}}`,
+	} {
+		f, faults := Parse([]byte(filter))
+		if faults != nil {
+			t.Fatalf("%.80s: %v", filter, faults)
+		}
+		again, err := ParseStored(Canonical([]byte(filter)))
+		if err != nil {
+			t.Errorf("%.80s: %v", filter, err)
+			continue
+		}
+		if diff := cmp.Diff(f.program, again.program, cmp.AllowUnexported(instr{})); diff != "" {
+			t.Errorf("%.80s, read back: %s", filter, diff)
+		}
+	}
+}
+
 func TestAStoredFilterThatCannotBeReadIsAnError(t *testing.T) {
 	for _, text := range []string{``, `null`, `{"data":{"a":{"$regex":"x"}}}`} {
 		if f, err := ParseStored([]byte(text)); err == nil || f != nil {
