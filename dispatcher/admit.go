@@ -59,17 +59,19 @@ type admission struct {
 	incoming *committer
 	queue    *queue
 
-	mu      sync.Mutex        // guards all below
-	running map[uuid.UUID]int // calls of Publish under way, by account
-	runs    int               // sum of running
-	bound   int               // of runs
-	bounded bool              // since the last look it refused somebody
-	delay   time.Duration     // how long goroutines waited for a CPU of late
-	since   time.Time         // the beginning of the count
-	work    map[uuid.UUID]int // events and their deliveries, by account
-	total   int               // sum of work
-	parking map[uuid.UUID]int // deliveries that wait for the recorder to park them
-	parked  int               // sum of parking
+	mu        sync.Mutex        // guards all below
+	running   map[uuid.UUID]int // calls of Publish under way, by account
+	runs      int               // sum of running
+	bound     int               // of runs
+	bounded   bool              // since the last look it refused somebody
+	lone      uuid.UUID         // the account that asked last
+	loneSince time.Time         // since when no other did
+	delay     time.Duration     // how long goroutines waited for a CPU of late
+	since     time.Time         // the beginning of the count
+	work      map[uuid.UUID]int // events and their deliveries, by account
+	total     int               // sum of work
+	parking   map[uuid.UUID]int // deliveries that wait for the recorder to park them
+	parked    int               // sum of parking
 }
 
 func newAdmission(c *committer, q *queue) *admission {
@@ -93,6 +95,7 @@ func (a *admission) check(account uuid.UUID) error {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.asks(account)
 	switch {
 	case a.parked >= maxParking:
 		return ErrOverloaded
@@ -107,10 +110,17 @@ func (a *admission) check(account uuid.UUID) error {
 	return nil
 }
 
-// most is how many calls may be under way if one more is the account's. Who publishes alone has nobody to leave
-// CPUs to.
+// asks notes who wants to publish, also when it is refused.
+func (a *admission) asks(account uuid.UUID) {
+	if account != uuid.Nil && account != a.lone {
+		a.lone, a.loneSince = account, time.Now()
+	}
+}
+
+// most is how many calls may be under way if one more is the account's. An account that was alone in asking
+// for longer than a refused one stays away has nobody to leave CPUs to.
 func (a *admission) most(account uuid.UUID) int {
-	if len(a.work) == 1 && a.work[account] > 0 {
+	if account == a.lone && time.Since(a.loneSince) > 2*refusalPause+shareOver {
 		return maxRunning
 	}
 	return a.bound

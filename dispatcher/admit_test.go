@@ -221,14 +221,26 @@ func TestTheBoundOfCallsFollowsTheCPUs(t *testing.T) {
 	if err := a.check(id(1)); !errors.Is(err, ErrAccountOverloaded) {
 		t.Errorf("with 200 under way and a bound of %d: %v", a.bound, err)
 	}
-	a.published(id(1), 1)
+	a.loneSince = time.Now().Add(-time.Minute)
 	if err := a.check(id(1)); err != nil {
 		t.Errorf("who publishes alone: %v", err)
 	}
-	a.published(id(2), 1)
-	if err := a.check(id(1)); !errors.Is(err, ErrAccountOverloaded) {
-		t.Errorf("who publishes beside another: %v", err)
+	if err := a.check(id(2)); !errors.Is(err, ErrAccountOverloaded) {
+		t.Errorf("another, while all is taken: %v", err)
 	}
+	if err := a.check(id(1)); !errors.Is(err, ErrAccountOverloaded) {
+		t.Errorf("who published alone until another knocked: %v", err)
+	}
+	for range 200 {
+		a.ends(id(1))
+	}
+	if err := a.check(id(2)); err != nil {
+		t.Errorf("another, when there is room: %v", err)
+	}
+	for range 200 {
+		a.begins(id(1))
+	}
+	_ = a.check(id(1))
 	a.look(0)
 	if a.bound <= leastRunning {
 		t.Errorf("a bound that refused somebody stayed at %d", a.bound)

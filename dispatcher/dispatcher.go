@@ -34,6 +34,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/fanfare-webhooks/fanfare"
+	"github.com/fanfare-webhooks/fanfare/internal/store"
 	"github.com/fanfare-webhooks/fanfare/internal/weaken"
 	"github.com/fanfare-webhooks/fanfare/registry"
 )
@@ -135,6 +136,12 @@ func (d *Dispatcher) Start(ctx context.Context) error {
 	err := d.checkClocks()
 	if err == nil {
 		err = d.ensurePartitions(ctx)
+	}
+	if err == nil {
+		err = d.renew(ctx) // making partitions may have taken as long as a lease
+	}
+	if errors.Is(err, store.ErrDead) {
+		return d.join(ctx)
 	}
 	if err != nil {
 		leave, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaseTerm)

@@ -56,3 +56,24 @@ func TestWhatADeadIncarnationSaysOfAGroupDoesNotSettleItsHeirs(t *testing.T) {
 		t.Error("the group is not settled")
 	}
 }
+
+func TestTheEndOfADeadIncarnationsGroupDoesNotForgetItsHeirs(t *testing.T) {
+	dead, me := uuid.New(), uuid.New()
+	for what, end := range map[string]func(r *recorder, old *group){
+		"a lot that was written late":     func(r *recorder, old *group) { r.written(&store.Lot{}, []*group{old}) },
+		"a commit that was long in doubt": func(r *recorder, old *group) { r.forget(old) },
+		"a lot that could not settle it":  func(r *recorder, old *group) { r.written(&store.Lot{Session: 2}, []*group{old}) },
+	} {
+		r := newRecorder()
+		old := r.open(id(9), dead, 0)
+		r.forgetAll()
+		heir := r.open(id(9), me, 0)
+		end(r, old)
+		if lost := r.forgotten(me, store.Mine{Groups: []uuid.UUID{id(9)}}); len(lost.Groups) != 0 {
+			t.Errorf("%s: a group that is in hand is taken for forgotten", what)
+		}
+		if r.forget(heir); len(r.groups) != 0 {
+			t.Errorf("%s: the heir stays", what)
+		}
+	}
+}

@@ -54,11 +54,10 @@ type recorder struct {
 	claims  map[store.RetryRef]holding
 	pending []store.Outcome
 	settled []*group
-	session store.Session // that wrote last; 0: none did
-	writing int           // outcomes taken by the loop and not yet written
-	since   time.Time     // when pending stopped being empty
-	given   bool          // up: nothing can be recorded any more
-	room    *sync.Cond    // signalled when pending shrinks
+	writing int        // outcomes taken by the loop and not yet written
+	since   time.Time  // when pending stopped being empty
+	given   bool       // up: nothing can be recorded any more
+	room    *sync.Cond // signalled when pending shrinks
 
 	wake chan struct{} // holds one token while there is something to write
 }
@@ -73,7 +72,7 @@ func newRecorder() *recorder {
 }
 
 // open remembers a group that is about to be committed or was taken over. Of one that was taken over some
-// outcomes may be on record: session is the one that was last known to write before they were looked up.
+// outcomes may be on record: session is the one that would have written before they were looked up.
 func (r *recorder) open(id, owner uuid.UUID, session store.Session) *group {
 	g := &group{id: id, owner: owner, session: session}
 	r.mu.Lock()
@@ -99,7 +98,14 @@ func (r *recorder) expect(g *group, owed int) {
 func (r *recorder) forget(g *group) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	delete(r.groups, g.id)
+	r.drop(g)
+}
+
+// drop forgets a group, unless an heir of this node's has it in hand by now. It must be called with r.mu held.
+func (r *recorder) drop(g *group) {
+	if r.groups[g.id] == g {
+		delete(r.groups, g.id)
+	}
 }
 
 // forgetAll drops every group and claim: the incarnation that had them is dead.
@@ -167,13 +173,6 @@ func (r *recorder) signal() {
 	}
 }
 
-// writer is the session that wrote last.
-func (r *recorder) writer() store.Session {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.session
-}
-
 // take removes the next lot, and answers the groups whose last outcomes are in it.
 func (r *recorder) take(owner uuid.UUID) (*store.Lot, []*group) {
 	r.mu.Lock()
@@ -221,9 +220,8 @@ func (r *recorder) sure(settled []*group, session store.Session) (ids []uuid.UUI
 func (r *recorder) written(lot *store.Lot, settled []*group) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.session = lot.Session
 	for _, g := range settled {
-		delete(r.groups, g.id)
+		r.drop(g)
 	}
 	for i := range lot.Outcomes {
 		if g := r.groups[lot.Outcomes[i].Group]; g != nil && g.session == 0 {

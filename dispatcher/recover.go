@@ -122,14 +122,11 @@ func (d *Dispatcher) freeForgotten(ctx context.Context, me uuid.UUID) (lost stor
 func (d *Dispatcher) resume(ctx context.Context, me uuid.UUID, groups []store.OpenGroup) error {
 	for _, g := range groups {
 		d.progressed.tick("recover")
-		writer := d.recorder.writer()
-		short, cancel := context.WithTimeout(ctx, engineDeadline)
-		owed, err := d.store.Owed(short, g)
-		cancel()
+		session, owed, err := d.owed(ctx, g)
 		if err != nil {
 			return err // the groups are this node's and not in its memory: found again
 		}
-		grp := d.recorder.open(g.ID, me, writer)
+		grp := d.recorder.open(g.ID, me, session)
 		d.recorder.expect(grp, len(owed))
 		ds := d.resumed(grp, owed)
 		if g.Takeovers <= suspectTakeovers {
@@ -141,6 +138,19 @@ func (d *Dispatcher) resume(ctx context.Context, me uuid.UUID, groups []store.Op
 		}
 	}
 	return nil
+}
+
+// owed reads what a group still owes. What it leaves out for an outcome on record a crash of Postgres may yet
+// undo, which then ends the session.
+func (d *Dispatcher) owed(ctx context.Context, g store.OpenGroup) (store.Session, []store.Owed, error) {
+	ctx, cancel := context.WithTimeout(ctx, engineDeadline)
+	defer cancel()
+	session, err := d.store.RecorderSession(ctx)
+	if err != nil {
+		return 0, nil, err
+	}
+	owed, err := d.store.Owed(ctx, g)
+	return session, owed, err
 }
 
 func (d *Dispatcher) resumed(grp *group, owed []store.Owed) []*delivery {

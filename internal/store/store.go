@@ -56,6 +56,9 @@ type Store struct {
 	sessions   atomic.Int64 // how many connections were made
 }
 
+// forEver is longer than any process lives.
+const forEver = 100 * 365 * 24 * time.Hour
+
 // sessionKey is where a connection keeps its [Session].
 const sessionKey = "session"
 
@@ -184,6 +187,9 @@ func (s *Store) connect(ctx context.Context, url string, conns int32, settings m
 		params["application_name"] = "fanfare"
 	}
 	maps.Copy(params, settings)
+	if conns == 1 { // it is somebody's own, who notices when it is another one
+		c.MaxConnLifetime, c.MaxConnIdleTime = forEver, forEver
+	}
 	c.AfterConnect = func(_ context.Context, conn *pgx.Conn) error {
 		conn.PgConn().CustomData()[sessionKey] = Session(s.sessions.Add(1))
 		registerUUID(conn.TypeMap())
