@@ -196,6 +196,9 @@ func wellFormed(raw []byte, most, deepest int) []Fault {
 	return nil
 }
 
+// Empty says whether it holds for every event.
+func (f *Filter) Empty() bool { return len(f.program) == 0 }
+
 // Steps is how many names the places of a filter are made of, and so the most that it adds to [Paths].
 func (f *Filter) Steps() (n int) {
 	for _, path := range f.paths {

@@ -2,6 +2,7 @@ package filter
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -261,6 +262,65 @@ func TestMatchingAllocatesNothing(t *testing.T) {
 	})
 	if n >= 1 && !raceEnabled {
 		t.Errorf("a match allocates %v times", n)
+	}
+}
+
+func TestManyPlacesAreReadWithoutMakingRoomForThemAnew(t *testing.T) {
+	d := NoPaths().Draft()
+	for i := range 20_000 {
+		d.Add(Pointer{fmt.Sprint("name", i)})
+	}
+	paths, data := d.Done(), []byte(`{"name7":1}`)
+	n := testing.AllocsPerRun(100, func() {
+		r := Read(Event{Data: data})
+		r.Scan(paths)
+		r.Close()
+	})
+	if n >= 1 && !raceEnabled {
+		t.Errorf("a scan allocates %v times", n)
+	}
+}
+
+// A new list of an object's names for each name would make of many names a square of them.
+func TestADraftMakesFewListsOfNames(t *testing.T) {
+	const names = 5000
+	pointers := make([]Pointer, names)
+	for i := range pointers {
+		pointers[i] = Pointer{fmt.Sprint(i)}
+	}
+	base := NoPaths().Draft()
+	base.Add(Pointer{"a"})
+	n := testing.AllocsPerRun(3, func() {
+		d := base.Done().Draft()
+		for _, p := range pointers {
+			d.Add(p)
+		}
+	})
+	if n > 1.5*names { // a copy of each name, and little more
+		t.Errorf("%v allocations for %d names", n, names)
+	}
+}
+
+func TestADraftKnowsHowFarAFilterMakesItGrow(t *testing.T) {
+	one, _ := Parse([]byte(`{"type":"t","data":{"a":{"b":1,"c":1},"$exists":true}}`))
+	two, _ := Parse([]byte(`{"data":{"a":{"b":{"c":1}},"d":1}}`))
+	d := NoPaths().Draft()
+	if n := d.Grown(one); n != 4 { // a counts twice
+		t.Errorf("%d places at most", n)
+	}
+	first := d.Bind(one)
+	if n := d.Grown(one); n != 3 {
+		t.Errorf("%d places at most, of what is there", n)
+	}
+	if n := d.Grown(two); n != 5 {
+		t.Errorf("%d places at most", n)
+	}
+	second := d.Bind(two)
+	paths := d.Done()
+	for want, lists := range map[int][][]int32{0: nil, 3: {first}, 4: {second}, 5: {first, second, first}} {
+		if n := paths.Count(slices.Values(lists)); n != want {
+			t.Errorf("%v are %d places, not %d", lists, n, want)
+		}
 	}
 }
 

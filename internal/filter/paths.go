@@ -2,6 +2,7 @@ package filter
 
 import (
 	"cmp"
+	"iter"
 	"slices"
 	"strings"
 )
@@ -62,10 +63,24 @@ func (p *Paths) kid(n int32, name []byte) int32 {
 	return -1
 }
 
+// Count is how many places these are, with all that they are in.
+func (p *Paths) Count(lists iter.Seq[[]int32]) (n int) {
+	seen := make([]bool, len(p.nodes))
+	for list := range lists {
+		for _, at := range list {
+			for ; at >= ownPlaces && !seen[at]; at = p.nodes[at].parent {
+				seen[at] = true
+				n++
+			}
+		}
+	}
+	return n
+}
+
 // Draft is a set of paths in the making, out of another one that it leaves as it is.
 type Draft struct {
 	paths *Paths
-	mine  bool
+	mine  map[int32]bool // whose kids are the draft's own; nil: nothing was added
 }
 
 // Draft begins a set with the places of p, under the same numbers.
@@ -90,6 +105,21 @@ func (d *Draft) Bind(f *Filter) []int32 {
 	return places
 }
 
+// Grown is how many places there are after [Draft.Bind] at most.
+func (d *Draft) Grown(f *Filter) int {
+	n := d.paths.Len()
+	for _, path := range f.paths {
+		at := int32(placeData)
+		for i, name := range path[1:] {
+			if at = d.paths.kid(at, []byte(name)); at < 0 {
+				n += len(path) - 1 - i
+				break
+			}
+		}
+	}
+	return n
+}
+
 // Add adds the place that a pointer names and says how it is numbered.
 func (d *Draft) Add(p Pointer) int32 { return d.add(p) }
 
@@ -106,20 +136,24 @@ func (d *Draft) add(path []string) int32 {
 }
 
 func (d *Draft) grow(parent int32, name string) int32 {
-	if !d.mine {
-		d.mine = true
+	if d.mine == nil {
+		d.mine = make(map[int32]bool)
 		d.paths = &Paths{nodes: slices.Clone(d.paths.nodes)}
 	}
 	p := d.paths
 	kid := int32(len(p.nodes))
 	p.nodes = append(p.nodes, node{parent: parent, name: strings.Clone(name), index: index(name)})
 	at := &p.nodes[parent]
+	if !d.mine[parent] {
+		d.mine[parent] = true
+		at.kids, at.elements = slices.Clone(at.kids), slices.Clone(at.elements)
+	}
 	i, _ := slices.BinarySearchFunc(at.kids, name, func(k int32, name string) int { return strings.Compare(p.nodes[k].name, name) })
-	at.kids = slices.Insert(slices.Clip(at.kids), i, kid)
+	at.kids = slices.Insert(at.kids, i, kid)
 	at.mask |= maskOf(name)
 	if x := p.nodes[kid].index; x >= 0 {
 		i, _ := slices.BinarySearchFunc(at.elements, x, func(k, x int32) int { return cmp.Compare(p.nodes[k].index, x) })
-		at.elements = slices.Insert(slices.Clip(at.elements), i, kid)
+		at.elements = slices.Insert(at.elements, i, kid)
 	}
 	return kid
 }

@@ -46,9 +46,9 @@ type place struct {
 
 var readers = sync.Pool{New: func() any { return new(Reader) }}
 
-// What a reader may keep for the next event.
+// What a reader may keep for the next event. Making room for places anew costs an event more than all else.
 const (
-	keptPlaces = 4 << 10
+	keptPlaces = 40 << 10
 	keptArena  = 64 << 10
 )
 
