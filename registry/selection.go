@@ -23,6 +23,7 @@ import (
 type selection struct {
 	paths     *filter.Paths
 	steps     int   // of the filters that are here; paths may hold those of former ones too
+	asked     int   // how many webhooks are found by nothing, so that each event asks them
 	all       table // by webhook
 	own       table // by pattern key and, in the dimension of the webhook, value
 	inherited table // those of own that want the events of descendants too
@@ -102,51 +103,58 @@ func (c *chooser) rows(dst []row) []row {
 	return dst
 }
 
-// edit is the selection without some webhooks and with others. A nil one is empty, and so is one that is
-// left with nothing.
-func (s *selection) edit(gone map[uuid.UUID]bool, added []*Webhook) *selection {
+// edit is the selection without some webhooks and with others. Those for whose filters there is no room
+// are left out and listed. A nil one is empty, and so is one that is left with nothing.
+func (s *selection) edit(gone map[uuid.UUID]bool, added []*Webhook) (next *selection, over []*Webhook) {
 	if s == nil {
 		s = &selection{paths: filter.NoPaths()}
 	}
 	var leaving []*chooser
 	for id := range gone {
-		for _, r := range s.all.find(hashID(id)) {
-			if r.chooser.webhook.ID == id {
-				leaving = append(leaving, r.chooser)
-			}
+		if c := s.chooser(id); c != nil {
+			leaving = append(leaving, c)
 		}
 	}
-	steps := s.steps
+	steps, asked := s.steps, s.asked
 	for _, c := range leaving {
 		steps -= c.steps()
+		asked -= c.asked()
 	}
-	if s.paths.Len() > spareSteps+spareRatio*steps { // begin anew, without what nobody looks at any more
+	var kept []*Webhook
+	if s.paths.Len() > spareSteps+spareRatio*steps || !s.roomy(added) { // begin anew, without what nobody looks at any more
 		for c := range s.choosers {
 			if !gone[c.webhook.ID] {
-				added = append(added, c.webhook)
+				kept = append(kept, c.webhook)
 			}
 		}
-		s, leaving, steps = &selection{paths: filter.NoPaths()}, nil, 0
+		s, leaving, steps, asked = &selection{paths: filter.NoPaths()}, nil, 0, 0
 	}
-	if len(added)+len(leaving) == 0 {
-		return s.orNil()
+	if len(kept)+len(added)+len(leaving) == 0 {
+		return s.orNil(), nil
 	}
 	b := builder{before: s, draft: s.paths.Draft(), dims: slices.Clone(s.dims), pending: make(map[uint64]int)}
 	for _, c := range leaving {
 		b.remove(c)
 	}
-	for _, w := range added {
-		steps += b.add(w).steps()
+	for i, w := range slices.Concat(kept, added) {
+		if i >= len(kept) && !w.wishes.fits(b.draft, hardPlaces) {
+			over = append(over, w)
+			continue
+		}
+		c := b.add(w)
+		steps += c.steps()
+		asked += c.asked()
 	}
-	next := &selection{
+	next = &selection{
 		paths:     b.draft.Done(),
 		steps:     steps,
+		asked:     asked,
 		all:       s.all.edit(b.all.gone, b.all.added),
 		own:       s.own.edit(b.own.gone, b.own.added),
 		inherited: s.inherited.edit(b.inherited.gone, b.inherited.added),
 		dims:      slices.DeleteFunc(b.dims, func(d dimension) bool { return d.webhooks == 0 }),
 	}
-	return next.orNil()
+	return next.orNil(), over
 }
 
 func (s *selection) orNil() *selection {
@@ -162,6 +170,27 @@ func (c *chooser) steps() int {
 		return f.Steps()
 	}
 	return 0
+}
+
+// asked is 1 if the chooser is found by nothing and wants anything of events, else 0.
+func (c *chooser) asked() int {
+	if c.dim == (dim{}) && c.webhook.wishes.demanding() {
+		return 1
+	}
+	return 0
+}
+
+// chooser is that of a webhook, nil if there is none. The selection may be nil.
+func (s *selection) chooser(id uuid.UUID) *chooser {
+	if s == nil {
+		return nil
+	}
+	for _, r := range s.all.find(hashID(id)) {
+		if r.chooser.webhook.ID == id {
+			return r.chooser
+		}
+	}
+	return nil
 }
 
 // choosers goes through all of a selection, which may be nil.
@@ -231,9 +260,14 @@ func (b *builder) add(w *Webhook) *chooser {
 	return c
 }
 
+// findable says whether a webhook may stand under each of its values.
+func findable(values []filter.Scalar, patterns []string) bool {
+	return len(values)*len(patterns) <= maxRows
+}
+
 // others is how many webhooks stand where a chooser would, at the most crowded of its values.
 func (b *builder) others(c *chooser) (most int) {
-	if len(c.values)*len(c.webhook.EventTypes) > maxRows {
+	if !findable(c.values, c.webhook.EventTypes) {
 		return math.MaxInt
 	}
 	under := c.dim.hash()

@@ -2,6 +2,7 @@ package registry
 
 import (
 	"encoding/binary"
+	"errors"
 	"maps"
 	"slices"
 	"time"
@@ -126,12 +127,22 @@ func (u *update) takeWishes(w *Webhook) {
 	}
 	var err error
 	if w.wishes, err = u.names.wished(&w.Webhook); err != nil {
-		u.unusable[w.ID] = err
-		if w.Disabled == nil {
-			w.Disabled = Unusable(&w.Webhook)
-		}
+		u.refuse(w, err)
 	}
 	w.Wishes = nil
+}
+
+// errNoRoom is that the filters of an account look at too many places together. The API refuses what would
+// come to that; what came at the same time from many may still do.
+var errNoRoom = errors.New("the filters of the account look at too many places")
+
+// refuse makes a webhook that this update has made count as disabled, until it is changed.
+func (u *update) refuse(w *Webhook, err error) {
+	w.wishes = nil
+	u.unusable[w.ID] = err
+	if w.Disabled == nil {
+		w.Disabled = unusable(&w.Webhook, err)
+	}
 }
 
 // Secret implements [store.RegistrySink].
@@ -219,11 +230,19 @@ func (u *update) done(version int64) *Snapshot {
 		if !ok {
 			continue
 		}
-		var own, inherited index
 		var choosy []*Webhook
 		for _, w := range e.added {
 			if w.wishes != nil {
 				choosy = append(choosy, w)
+			}
+		}
+		selection, over := before.selection.edit(e.gone, choosy)
+		for _, w := range over {
+			u.refuse(w, errNoRoom)
+		}
+		var own, inherited index
+		for _, w := range e.added {
+			if w.wishes != nil {
 				continue
 			}
 			for _, key := range patternKeys(w.EventTypes) {
@@ -239,7 +258,7 @@ func (u *update) done(version int64) *Snapshot {
 			parent:    before.parent,
 			own:       before.own.replace(gone, own),
 			inherited: before.inherited.replace(gone, inherited),
-			selection: before.selection.edit(e.gone, choosy),
+			selection: selection,
 		})
 	}
 	return &Snapshot{

@@ -237,7 +237,7 @@ func selected(s *selection) (all []string) {
 		return nil
 	}
 	var own, inherited []row
-	steps := 0
+	steps, asked := 0, 0
 	dims := make(map[dim]int)
 	for c := range s.choosers {
 		rows := c.rows(nil)
@@ -247,6 +247,10 @@ func selected(s *selection) (all []string) {
 			inherited = append(inherited, rows...)
 		}
 		steps += c.steps()
+		asked += c.asked()
+		if c.webhook.wishes.findable(c.webhook.EventTypes) == (c.dim == dim{}) {
+			all = append(all, fmt.Sprint("it is not known that it is found by ", c.dim))
+		}
 		if (c.dim != dim{}) {
 			dims[c.dim]++
 		}
@@ -256,8 +260,8 @@ func selected(s *selection) (all []string) {
 			all = append(all, fmt.Sprint("a dimension counts ", d, ", it has ", dims[d.dim]))
 		}
 	}
-	if len(dims) != len(s.dims) || s.steps != steps || s.paths.Len() > spareSteps+spareRatio*steps+steps {
-		all = append(all, fmt.Sprint("dimensions ", len(dims), " ", len(s.dims), ", steps ", steps, " ", s.steps, ", paths ", s.paths.Len()))
+	if len(dims) != len(s.dims) || s.steps != steps || s.asked != asked || s.paths.Len() > spareSteps+spareRatio*steps+steps {
+		all = append(all, fmt.Sprint("dimensions ", len(dims), " ", len(s.dims), ", steps ", steps, " ", s.steps, ", asked ", asked, " ", s.asked, ", paths ", s.paths.Len()))
 	}
 	for _, t := range []struct {
 		table *table

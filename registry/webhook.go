@@ -29,6 +29,10 @@ func Unusable(w *fanfare.Webhook) *fanfare.Disabled {
 	if err == nil || w.Disabled != nil {
 		return nil
 	}
+	return unusable(w, err)
+}
+
+func unusable(w *fanfare.Webhook, err error) *fanfare.Disabled {
 	return &fanfare.Disabled{By: fanfare.DisabledByFilter, Reason: err.Error(), At: w.UpdatedAt}
 }
 

@@ -105,6 +105,9 @@ func (d *Draft) Bind(f *Filter) []int32 {
 	return places
 }
 
+// Len is how many places there are by now.
+func (d *Draft) Len() int { return d.paths.Len() }
+
 // Grown is how many places there are after [Draft.Bind] at most.
 func (d *Draft) Grown(f *Filter) int {
 	n := d.paths.Len()
