@@ -2,6 +2,7 @@ package registry
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -18,22 +19,23 @@ type eventType struct {
 	closed    bool              // the modifiers cannot be read: no value that a webhook sets is there
 }
 
-func newEventType(t *fanfare.EventType) *eventType {
+// newEventType makes what is known of an entry. With an error it is closed.
+func newEventType(t *fanfare.EventType) (*eventType, error) {
 	e := &eventType{archived: t.Archived}
 	if len(t.Modifiers) == 0 {
-		return e
+		return e, nil
 	}
 	declared, faults := filter.ParseDeclared(t.Modifiers)
 	if len(faults) > 0 {
 		e.closed = true
-		return e
+		return e, fmt.Errorf("the modifiers cannot be read: %s", strings.TrimSpace(faults[0].String()))
 	}
 	d := filter.NoPaths().Draft()
 	for _, m := range declared {
 		e.places = append(e.places, d.Add(m.Pointer))
 	}
 	e.modifiers, e.paths = declared, d.Done()
-	return e
+	return e, nil
 }
 
 // place is where events of the type have the value of a modifier; below 0: that is not known.

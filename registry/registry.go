@@ -52,6 +52,7 @@ type Registry struct {
 	away   bool               // Postgres did not answer the last poll
 	warned map[uuid.UUID]bool // webhooks that the log was told of for their secrets
 	told   map[uuid.UUID]bool // and for what they want of events
+	closed map[string]bool    // event types that it was told of for their modifiers
 }
 
 // New makes a registry that knows nothing; see [Registry.Load].
@@ -70,6 +71,7 @@ func New(s Source, k *seal.Keyring, o Options) *Registry {
 		turns:   newTurns(),
 		warned:  make(map[uuid.UUID]bool),
 		told:    make(map[uuid.UUID]bool),
+		closed:  make(map[string]bool),
 	}
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)
@@ -220,6 +222,12 @@ func (r *Registry) publish(u *update, mark store.RegistryMark, kind string, bega
 		if !r.told[id] {
 			r.told[id] = true
 			r.log.Error("registry: a webhook counts as disabled", "webhook_id", id, "error", err)
+		}
+	}
+	for name, err := range u.closedTypes {
+		if !r.closed[name] {
+			r.closed[name] = true
+			r.log.Error("registry: no webhook that sets a modifier gets events of a type", "event_type", name, "error", err)
 		}
 	}
 }

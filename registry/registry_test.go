@@ -544,6 +544,21 @@ func TestAWebhookWhoseSecretDoesNotOpenIsKeptAndReported(t *testing.T) {
 	}
 }
 
+func TestAnEventTypeWhoseModifiersCannotBeReadIsReportedOnce(t *testing.T) {
+	b := newBed(t)
+	b.sql(`INSERT INTO event_types (name, modifiers) VALUES ('sound', '{"kind":{"path":"/kind"}}'), ('closed', '{"kind":{"path":"no pointer"}}')`)
+	var log lines
+	r := New(b.store, b.keyring, Options{Log: slog.New(slog.NewTextHandler(&log, nil))})
+	b.must(r.Load(t.Context()))
+	b.must(r.Load(t.Context()))
+	if n := log.count("event_type=closed"); n != 1 {
+		t.Errorf("the log names the type %d times", n)
+	}
+	if log.count("event_type=sound") != 0 {
+		t.Error("the log names a type that is sound")
+	}
+}
+
 func TestOlderSecretsDoNotStandInForOneThatDoesNotOpen(t *testing.T) {
 	b := newBed(t)
 	account := b.account(uuid.Nil)

@@ -33,7 +33,8 @@ type update struct {
 	typesMine  bool
 	unreadable int
 
-	unusable map[uuid.UUID]error // webhooks whose wishes cannot be read
+	unusable    map[uuid.UUID]error // webhooks whose wishes cannot be read
+	closedTypes map[string]error    // event types whose modifiers cannot be read
 
 	awaited map[uuid.UUID]bool  // accounts that changed and did not come again yet
 	edits   map[uuid.UUID]*edit // what happens to the indexes, by account
@@ -48,18 +49,19 @@ type edit struct {
 
 func newUpdate(base *Snapshot, keyring *seal.Keyring, closed func(uuid.UUID, error)) *update {
 	return &update{
-		keyring:    keyring,
-		closed:     closed,
-		accounts:   base.accounts.draft(),
-		webhooks:   base.webhooks.draft(),
-		keys:       base.keys.draft(),
-		keysOf:     base.keysOf.draft(),
-		types:      base.types,
-		unreadable: base.unreadable,
-		unusable:   make(map[uuid.UUID]error),
-		awaited:    make(map[uuid.UUID]bool),
-		edits:      make(map[uuid.UUID]*edit),
-		names:      newInterner(),
+		keyring:     keyring,
+		closed:      closed,
+		accounts:    base.accounts.draft(),
+		webhooks:    base.webhooks.draft(),
+		keys:        base.keys.draft(),
+		keysOf:      base.keysOf.draft(),
+		types:       base.types,
+		unreadable:  base.unreadable,
+		unusable:    make(map[uuid.UUID]error),
+		closedTypes: make(map[string]error),
+		awaited:     make(map[uuid.UUID]bool),
+		edits:       make(map[uuid.UUID]*edit),
+		names:       newInterner(),
 	}
 }
 
@@ -94,7 +96,11 @@ func (u *update) Account(a store.RegistryAccount) {
 // EventType implements [store.RegistrySink].
 func (u *update) EventType(t fanfare.EventType) {
 	u.ownTypes()
-	u.types[t.Name] = newEventType(&t)
+	e, err := newEventType(&t)
+	if err != nil {
+		u.closedTypes[t.Name] = err
+	}
+	u.types[t.Name] = e
 }
 
 // Key implements [store.RegistrySink].
