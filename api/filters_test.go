@@ -51,6 +51,51 @@ func TestAFilterThatBecomesLongerIsStillRead(t *testing.T) {
 	}
 }
 
+func TestWhatFiltersOfAnAccountCostIsBounded(t *testing.T) {
+	w := newWorld(t)
+	account, other := w.account(""), w.account("")
+	path := "/v1/accounts/" + account + "/webhooks"
+	plain := w.webhook(account, platformKey)
+	body := func(member string) string { return `{"url":"https://example.com","event_types":["*"],` + member + `}` }
+	const costly = `"filter":{"data":{"b":{"$ne":1}}}`
+	first := w.call("POST", path, platformKey, body(costly)).want(201).str("id")
+	w.exec(`INSERT INTO webhooks SELECT (jsonb_populate_record(w, jsonb_build_object('id', gen_random_uuid()))).*
+FROM webhooks w, generate_series(1, 499) WHERE id = $1`, first)
+	if err := w.registry.Load(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	refused := func(r *reply, want string) {
+		t.Helper()
+		if got := r.want(422).problems(); !slices.Equal(got, []string{want + " too_many_conditions"}) {
+			t.Errorf("%q", got)
+		}
+	}
+	refused(w.call("POST", path, platformKey, body(costly)), "/filter")
+	refused(w.call("PATCH", path+"/"+plain, platformKey, `{`+costly+`}`), "/filter")
+	if got := w.call("GET", path+"/"+plain, platformKey, nil).want(200); got.get("filter") != nil {
+		t.Errorf("what was refused is stored: %s", got.body)
+	}
+	w.call("POST", path, platformKey, body(`"filter":{"data":{"b":1}}`)).want(201)
+	w.call("POST", "/v1/accounts/"+other+"/webhooks", platformKey, body(costly)).want(201)
+	w.call("PATCH", path+"/"+plain, platformKey, `{"name":"n"}`).want(200)
+	w.call("PATCH", path+"/"+first, platformKey, `{"filter":{"data":{"b":{"$gt":1}}}}`).want(200)
+
+	// Nobody has told the registry of what makes room: it is asked for before anything is refused.
+	w.call("PATCH", path+"/"+first, platformKey, `{"filter":null}`).want(200)
+	w.call("POST", path, platformKey, body(costly)).want(201)
+
+	w.declare("a", `{"m":{"path":"/m"}}`)
+	var many []string
+	for i := range 65 {
+		many = append(many, fmt.Sprint(i))
+	}
+	if err := w.registry.CatchUp(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	refused(w.call("POST", path, platformKey, body(costly)), "/filter")
+	refused(w.call("POST", path, platformKey, body(`"modifiers":{"m":[`+strings.Join(many, ",")+`]}`)), "/modifiers")
+}
+
 func TestFaultsOfAFilterAreNamedBelowIt(t *testing.T) {
 	w := newWorld(t)
 	account := w.account("")

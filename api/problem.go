@@ -53,6 +53,7 @@ const (
 	codeUnknownType     code = "unknown_event_type"
 	codeArchivedType    code = "archived_event_type"
 	codeTooManyWebhooks code = "too_many_webhooks"
+	codeManyConditions  code = "too_many_conditions"
 	codeOverloaded      code = "overloaded"
 	codeTooFast         code = "too_fast"
 	codeUnavailable     code = "unavailable"

@@ -42,6 +42,7 @@ type webhookEdit struct {
 	sets     []func(*fanfare.Webhook)
 	patterns []string         // of event_types; nil: not named
 	narrowed bool             // modifiers are named
+	filtered bool             // a filter is
 	choices  []filter.Choice  // of modifiers
 	secret   signature.Secret // zero: not given
 }
@@ -163,6 +164,7 @@ func wish(w *fanfare.Webhook, change func(*fanfare.Wishes)) {
 }
 
 func (e *webhookEdit) takeFilter(v value) {
+	e.filtered = true
 	var raw, canonical []byte
 	if !v.null() && v.filter() {
 		raw, canonical = v.raw, filter.Canonical(v.raw)
@@ -276,25 +278,42 @@ func refuseArchived(archived map[string]string, had []string) error {
 	return f.err()
 }
 
-// modifiersError is that the modifiers of a webhook do not go with the event types that it chooses.
-type modifiersError struct{ faults []filter.Fault }
+// misfitError is that a webhook does not go with what the snapshot has: a catalog, or the account's other
+// webhooks. The snapshot may be behind.
+type misfitError struct {
+	at     string // where the faults are
+	faults []filter.Fault
+}
 
-func (e *modifiersError) Error() string { return "the modifiers do not go with the event types" }
+func (e *misfitError) Error() string { return "the webhook does not go with what there is" }
 
 // checkModifiers holds a webhook's modifiers against the event types that it chooses. It answers a
-// [*modifiersError].
+// [*misfitError].
 func (e *webhookEdit) checkModifiers(choices []filter.Choice, patterns []string) error {
 	if wrong := filter.CheckChoices(choices, e.s.registry.Snapshot().Chosen(patterns)); len(wrong) > 0 {
-		return &modifiersError{wrong}
+		return &misfitError{"/modifiers", wrong}
 	}
 	return nil
 }
 
-// recheck calls check, and if it answers a [*modifiersError] once more after asking Postgres for the
-// catalog. The faults go to f.
+// checkRoom says whether the account can bear what a webhook wants of events. It answers a [*misfitError].
+func (e *webhookEdit) checkRoom(w *fanfare.Webhook) error {
+	full := e.s.registry.Snapshot().Full(w)
+	if full == "" {
+		return nil
+	}
+	at := "/filter"
+	if w.Wishes.Filter == nil {
+		at = "/modifiers"
+	}
+	return &misfitError{at, []filter.Fault{{Code: filter.Code(codeManyConditions), Detail: full}}}
+}
+
+// recheck calls check, and if it answers a [*misfitError] once more after asking Postgres for what changed.
+// The faults go to f.
 func (e *webhookEdit) recheck(c *call, f *faults, check func() error) error {
 	err := check()
-	var wrong *modifiersError
+	var wrong *misfitError
 	if !errors.As(err, &wrong) {
 		return err
 	}
@@ -304,7 +323,7 @@ func (e *webhookEdit) recheck(c *call, f *faults, check func() error) error {
 	if err = check(); !errors.As(err, &wrong) {
 		return err
 	}
-	value{at: "/modifiers", f: f}.filterFaults(wrong.faults)
+	value{at: wrong.at, f: f}.filterFaults(wrong.faults)
 	return nil
 }
 
@@ -329,8 +348,16 @@ func (e *webhookEdit) decode(c *call, create bool) (archived map[string]string, 
 func (e *webhookEdit) edit(w *fanfare.Webhook, archived map[string]string) error {
 	had := w.EventTypes
 	e.apply(w)
-	if err := refuseArchived(archived, had); err != nil || e.patterns == nil && !e.narrowed {
+	if err := refuseArchived(archived, had); err != nil {
 		return err
+	}
+	if e.patterns != nil || e.narrowed || e.filtered {
+		if err := e.checkRoom(w); err != nil {
+			return err
+		}
+	}
+	if e.patterns == nil && !e.narrowed {
+		return nil
 	}
 	choices := e.choices
 	if !e.narrowed && w.Wishes != nil && len(w.Wishes.Modifiers) > 0 {
@@ -356,6 +383,12 @@ func (s *Server) createWebhook(c *call) (answer, error) {
 		Timeout: defaultTimeout, RetrySchedule: slices.Clone(retry.Default), MaxInFlight: defaultMaxInFlight,
 	}
 	e.apply(hook)
+	if err := e.recheck(c, &c.faults, func() error { return e.checkRoom(hook) }); err != nil {
+		return answer{}, err
+	}
+	if err := c.faults.err(); err != nil {
+		return answer{}, err
+	}
 	secret, sealed := s.newSecret(e.secret, hook.AccountID, hook.ID)
 	build := func() answer {
 		var w writer
