@@ -362,19 +362,19 @@ func (s *selection) match(dst []*Webhook, t *table, l *look) []*Webhook {
 	return dst
 }
 
-// findValues reads the hashes of what the event has in a dimension.
+// findValues reads the hashes of what the event has in a dimension, each once.
 func (l *look) findValues(d dim) {
 	l.hashes = l.hashes[:0]
 	if d.modifier == "" {
 		l.hashes = l.data.Hashes(l.hashes, d.place-1)
-		return
-	}
-	place, declared := l.known.place(d.modifier)
-	switch {
-	case !declared:
+	} else if place, declared := l.known.place(d.modifier); !declared {
 		l.hashes = append(l.hashes, anyValue)
-	case place >= 0:
+	} else if place >= 0 {
 		l.hashes = l.modifiers.Hashes(l.hashes, place)
+	}
+	if len(l.hashes) > 1 { // or an array would ask a webhook as often as it has its value
+		slices.Sort(l.hashes)
+		l.hashes = slices.Compact(l.hashes)
 	}
 }
 

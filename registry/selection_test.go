@@ -265,6 +265,20 @@ func TestAHashThatTwoShareMisleadsNobody(t *testing.T) {
 	}
 }
 
+// An event whose array has a value many times asks no webhook as often as that.
+func TestAValueThatStandsInAnArrayOftenIsLookedUpOnce(t *testing.T) {
+	s := crowd(1, func(_ int, w *fanfare.Webhook) {
+		w.Wishes = &fanfare.Wishes{Canonical: []byte(`{"data":{"id":0}}`)}
+	})
+	a, _ := s.accounts.get(benchID(1, 0))
+	l := newLook(benchID(1, 0), "invoice.paid", nil, []byte(`{"id":[1`+zeros+`]}`))
+	defer l.close()
+	l.data.Scan(a.selection.paths)
+	if l.findValues(a.selection.dims[0].dim); len(l.hashes) != 2 {
+		t.Errorf("%d values are looked up", len(l.hashes))
+	}
+}
+
 func TestPlacesThatNobodyLooksAtAreForgotten(t *testing.T) {
 	s := crowd(10, byCustomer)
 	for i := range 1000 {
