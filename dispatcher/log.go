@@ -61,7 +61,7 @@ type recordLog interface {
 // claimLog is what claim.go and send.go need.
 type claimLog interface {
 	// Claim makes free retries that are due the node's, the longest due first, and says when each of the
-	// webhooks has its next free one. No two nodes get the same. Flushed.
+	// webhooks has its next free one. No two nodes get the same, and a dead one gets none. Flushed.
 	Claim(ctx context.Context, node uuid.UUID, wants []store.Want) ([]store.Retry, map[uuid.UUID]time.Time, error)
 	// DueWebhooks says of every webhook with free retries when its earliest is due.
 	DueWebhooks(ctx context.Context) (map[uuid.UUID]time.Time, error)

@@ -332,7 +332,7 @@ func (db *database) claim(node uuid.UUID, wants []store.Want) (claimed []store.R
 			want.DueBy = db.now()
 		}
 		for _, r := range db.free(want.WebhookID) {
-			if want.Room == 0 || r.DueAt.After(want.DueBy) {
+			if want.Room == 0 || r.DueAt.After(want.DueBy) || db.orphaned(node) {
 				break
 			}
 			want.Room--

@@ -23,7 +23,8 @@ type Want struct {
 // endpoint cost the others nothing. The clock is read once, by a subquery: only then is it a bound of
 // the index, and rows that are not due are never looked at. By their place (ctid) the locked rows are
 // updated without a search, whatever the planner believes about how many they are; a row that moved
-// between this statement's snapshot and its lock is left for the next claim.
+// between this statement's snapshot and its lock is left for the next claim. A claim of the dead that comes
+// late takes nothing: it would only be taken back, and count as a death.
 const claimSQL = `
 UPDATE retries SET owner = $3
 WHERE ctid = ANY (ARRAY(
@@ -35,7 +36,8 @@ WHERE ctid = ANY (ARRAY(
 				AND event_id >= (SELECT event_id FROM log_horizon)
 			ORDER BY due_at LIMIT w.room
 			FOR UPDATE SKIP LOCKED
-		) r))
+		) r
+	WHERE EXISTS (SELECT FROM nodes WHERE id = $3 AND NOT dead)))
 RETURNING webhook_id, event_id, account_id, trigger, number, tries, first_at, due_at, takeovers`
 
 const nextDueSQL = `
@@ -48,7 +50,7 @@ FROM unnest($1::uuid[]) AS w (webhook_id),
 	) r`
 
 // Claim takes due retries for node, in the order of their due times, and says when each of the webhooks
-// has its next one; a webhook that is missing in next has none left.
+// has its next one; a webhook that is missing in next has none left. A dead node gets none.
 func (s *Store) Claim(ctx context.Context, node uuid.UUID, wants []Want) (claimed []Retry, next map[uuid.UUID]time.Time, err error) {
 	webhooks, rooms, dues := make([]uuid.UUID, len(wants)), make([]int32, len(wants)), make([]*time.Time, len(wants))
 	for i, w := range wants {

@@ -151,6 +151,23 @@ func TestNoRetryIsClaimedTwice(t *testing.T) {
 	}
 }
 
+func TestTheDeadClaimNothing(t *testing.T) {
+	f := openLog(t)
+	hook := uuid.New()
+	_, e := f.publish(t, 1, hook)
+	f.retry(t, e[0], hook, uuid.Nil, ago(time.Second))
+	want := store.Want{WebhookID: hook, Room: 1}
+
+	f.exec(t, `UPDATE nodes SET dead = true WHERE id = $1`, f.node)
+	if got, _ := f.claim(t, want); len(got) != 0 {
+		t.Error("a node that was marked dead claimed")
+	}
+	f.exec(t, `DELETE FROM nodes WHERE id = $1`, f.node)
+	if got, next := f.claim(t, want); len(got) != 0 || len(next) != 1 {
+		t.Errorf("a node that has left claimed %v, next due %v", got, next)
+	}
+}
+
 func TestAClaimDoesNotWaitForARowInAnothersHands(t *testing.T) {
 	f := openLog(t)
 	hook := uuid.New()
