@@ -62,9 +62,20 @@ type EventType struct {
 	Modifiers   []byte // a JSON object, kept as it was given: what a webhook may narrow; nil: none
 	Samples     []byte // a JSON array of objects, kept as it was given
 	Archived    bool   // refuses new webhooks; still delivers
+	Origin      Origin
 	CreatedAt   time.Time
 	UpdatedAt   time.Time
 }
+
+// Origin says who brought an event type into the catalog. It belongs to whoever wrote it last.
+type Origin string
+
+// The origins.
+const (
+	OriginAPI      Origin = ""         // a platform key, through the API
+	OriginFile     Origin = "file"     // the catalog file
+	OriginPlatform Origin = "platform" // Fanfare itself: nobody else may change or delete it
+)
 
 // Webhook is an account's subscription: which events go where.
 type Webhook struct {

@@ -122,7 +122,7 @@ func (s *Server) putEventType(c *call) (answer, error) {
 				t.Archived, _ = v.boolean()
 			}
 		}},
-		field{name: "name"}, field{name: "created_at"}, field{name: "updated_at"},
+		field{name: "name"}, field{name: "origin"}, field{name: "created_at"}, field{name: "updated_at"},
 	)
 	if err != nil {
 		return answer{}, err
@@ -167,6 +167,11 @@ func writeEventType(w *writer, t *fanfare.EventType) {
 	w.raw("modifiers", t.Modifiers, "{}")
 	w.raw("samples", t.Samples, "[]")
 	w.boolean("archived", t.Archived)
+	origin := string(t.Origin)
+	if t.Origin == fanfare.OriginAPI {
+		origin = "api"
+	}
+	w.text("origin", origin)
 	w.time("created_at", t.CreatedAt)
 	w.time("updated_at", t.UpdatedAt)
 }

@@ -25,6 +25,7 @@ const (
 	codeKeyReused       code = "idempotency_key_reused"
 	codeHasChildren     code = "has_children"
 	codeInUse           code = "in_use"
+	codePlatformType    code = "platform_event_type"
 	codeVersion         code = "version_mismatch"
 	codeTooLarge        code = "too_large"
 	codeMediaType       code = "unsupported_media_type"
@@ -178,6 +179,8 @@ func problemOf(err error) *problem {
 		return &problem{status: http.StatusConflict, code: codeHasChildren, detail: "The account has sub-accounts: ?cascade=true deletes them too."}
 	case errors.Is(err, store.ErrInUse):
 		return &problem{status: http.StatusConflict, code: codeInUse, detail: "A webhook names the event type: archive it, or change the webhook first."}
+	case errors.Is(err, store.ErrPlatformType):
+		return &problem{status: http.StatusConflict, code: codePlatformType, detail: "The event type is the platform's own: it can be neither changed nor deleted."}
 	case store.Unreachable(err):
 		return errUnavailable
 	default:

@@ -87,10 +87,17 @@ CREATE TABLE public.event_types (
     archived boolean DEFAULT false NOT NULL,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     updated_at timestamp with time zone DEFAULT now() NOT NULL,
-    modifiers json
+    modifiers json,
+    origin text,
+    schema json,
+    CONSTRAINT event_types_origin_check CHECK ((origin = ANY (ARRAY['file'::text, 'platform'::text])))
 );
 
 COMMENT ON COLUMN public.event_types.modifiers IS 'what a webhook may narrow, as it was given; null: nothing';
+
+COMMENT ON COLUMN public.event_types.origin IS 'who brought it: the catalog file or the platform itself; null: the API';
+
+COMMENT ON COLUMN public.event_types.schema IS 'the JSON Schema of its events'' data, as it was given; null: any data';
 
 CREATE TABLE public.events (
     id uuid NOT NULL,

@@ -14,10 +14,13 @@ import (
 // ErrNoEventType says that a webhook names an event type that the catalog lacks.
 var ErrNoEventType = errors.New("the catalog has no such event type")
 
-const eventTypeColumns = `name, description, group_name, modifiers, samples, archived, created_at, updated_at`
+// ErrPlatformType says that an event type is the platform's own, which nobody else may write.
+var ErrPlatformType = errors.New("the event type is the platform's own")
+
+const eventTypeColumns = `name, description, group_name, modifiers, samples, archived, coalesce(origin, ''), created_at, updated_at`
 
 func scanEventType(row pgx.Row, t *fanfare.EventType) error {
-	return row.Scan(&t.Name, &t.Description, &t.Group, &t.Modifiers, &t.Samples, &t.Archived, &t.CreatedAt, &t.UpdatedAt)
+	return row.Scan(&t.Name, &t.Description, &t.Group, &t.Modifiers, &t.Samples, &t.Archived, &t.Origin, &t.CreatedAt, &t.UpdatedAt)
 }
 
 // catalogSpec locks the whole catalog, which belongs to the platform's account.
@@ -25,20 +28,37 @@ func catalogSpec(doing string) changeSpec {
 	return changeSpec{doing: doing, accounts: []uuid.UUID{fanfare.PlatformAccount}}
 }
 
-// PutEventType stores t in place of the event type of that name, if there is one, and fills in its
-// times.
-func (s *Store) PutEventType(ctx context.Context, t *fanfare.EventType) (created bool, err error) {
-	samples := t.Samples
-	if len(samples) == 0 {
-		samples = []byte("[]")
-	}
-	err = s.change(ctx, catalogSpec("put an event type"), func(ctx context.Context, c *change) error {
-		row := c.QueryRow(ctx, `
-INSERT INTO event_types (name, description, group_name, samples, archived, modifiers) VALUES ($1, $2, $3, $4, $5, $6)
+// Whether a row was there before, it tells by whether somebody has updated it.
+const putEventTypeSQL = `
+INSERT INTO event_types (name, description, group_name, samples, archived, modifiers, origin) VALUES ($1, $2, $3, $4, $5, $6, $7)
 ON CONFLICT (name) DO UPDATE SET description = excluded.description, group_name = excluded.group_name,
-	samples = excluded.samples, archived = excluded.archived, modifiers = excluded.modifiers, updated_at = clock_timestamp()
-RETURNING xmax = 0, created_at, updated_at`, t.Name, t.Description, t.Group, samples, t.Archived, t.Modifiers)
-		if err := row.Scan(&created, &t.CreatedAt, &t.UpdatedAt); err != nil {
+	samples = excluded.samples, archived = excluded.archived, modifiers = excluded.modifiers, origin = excluded.origin,
+	updated_at = clock_timestamp()
+WHERE event_types.origin IS DISTINCT FROM 'platform' OR excluded.origin = 'platform'
+RETURNING xmax = 0, created_at, updated_at`
+
+func putEventTypeArgs(t *fanfare.EventType) []any {
+	return []any{t.Name, t.Description, t.Group, samplesOf(t), t.Archived, t.Modifiers, nullText(t.Origin)}
+}
+
+// samplesOf are those of an event type as they are stored.
+func samplesOf(t *fanfare.EventType) []byte {
+	if len(t.Samples) == 0 {
+		return []byte("[]")
+	}
+	return t.Samples
+}
+
+// PutEventType stores t in place of the event type of that name, if there is one, and fills in its
+// times. The error is [ErrPlatformType] if the name is the platform's and t is not.
+func (s *Store) PutEventType(ctx context.Context, t *fanfare.EventType) (created bool, err error) {
+	err = s.change(ctx, catalogSpec("put an event type"), func(ctx context.Context, c *change) error {
+		row := c.QueryRow(ctx, putEventTypeSQL, putEventTypeArgs(t)...)
+		err := row.Scan(&created, &t.CreatedAt, &t.UpdatedAt)
+		if errors.Is(err, pgx.ErrNoRows) {
+			err = ErrPlatformType
+		}
+		if err != nil {
 			return err
 		}
 		c.raise(ChangeEventType, fanfare.PlatformAccount, uuid.Nil, t.Name)
@@ -47,17 +67,20 @@ RETURNING xmax = 0, created_at, updated_at`, t.Name, t.Description, t.Group, sam
 	return created, err
 }
 
-// DeleteEventType takes an event type out of the catalog. The error is [ErrNotFound], or [ErrInUse]
-// while a webhook names it exactly.
+// DeleteEventType takes an event type out of the catalog. The error is [ErrNotFound], [ErrPlatformType], or
+// [ErrInUse] while a webhook names it exactly.
 func (s *Store) DeleteEventType(ctx context.Context, name string) error {
 	return s.change(ctx, catalogSpec("delete an event type"), func(ctx context.Context, c *change) error {
 		// Webhooks that are being written and name it hold its row: they are seen after this.
-		tag, err := c.Exec(ctx, `DELETE FROM event_types WHERE name = $1`, name)
-		if err == nil && tag.RowsAffected() == 0 {
-			err = ErrNotFound
-		}
-		if err != nil {
+		var origin fanfare.Origin
+		err := c.QueryRow(ctx, `DELETE FROM event_types WHERE name = $1 RETURNING coalesce(origin, '')`, name).Scan(&origin)
+		switch {
+		case errors.Is(err, pgx.ErrNoRows):
+			return ErrNotFound
+		case err != nil:
 			return err
+		case origin == fanfare.OriginPlatform:
+			return ErrPlatformType
 		}
 		var used bool
 		err = c.QueryRow(ctx, `SELECT EXISTS (SELECT FROM webhooks WHERE deleted_at IS NULL AND event_types @> ARRAY[$1])`,
