@@ -22,9 +22,15 @@ type Account struct {
 	ParentID  uuid.NullUUID // not valid: a root account
 	Name      string        // free text, not unique
 	Metadata  []byte        // a JSON object, kept as it was given
+	Settings  *Settings     // nil: none of its own
 	Version   int64         // rises with every change; the ETag of the resource
 	CreatedAt time.Time
 	UpdatedAt time.Time
+}
+
+// Settings are what an account decides for itself and, where they decide nothing, for those below it.
+type Settings struct {
+	Signature []byte // how webhooks that do not say so are signed, as in Options; nil: as above it
 }
 
 // Scope is a thing that a key may do.
@@ -87,6 +93,7 @@ type Webhook struct {
 	EventTypes         []string // exact names, "prefix.*" (any depth), "*"
 	Wishes             *Wishes  // what it wants of events beyond their types; nil: nothing
 	IncludeSubaccounts bool     // also events of every descendant account
+	Options            *Options // how its requests are made; nil: the zero Options
 	Timeout            time.Duration
 	RetrySchedule      []time.Duration // each the wait after the end of the attempt before it
 	MaxInFlight        int
@@ -102,6 +109,25 @@ type Wishes struct {
 	Modifiers []byte // a JSON object, kept as it was given: values that events must have; nil: none
 	Filter    []byte // a JSON object, kept as it was given: a condition on events; nil: none
 	Canonical []byte // Filter in the form that is matched
+}
+
+// Options say how a webhook's requests are made. The zero Options is a POST of the envelope as JSON, its
+// data byte for byte as published, signed as the account has it.
+type Options struct {
+	Method     string   // PUT or GET; "": POST
+	Form       bool     // application/x-www-form-urlencoded, not JSON
+	Raw        bool     // the event's data itself, without the envelope
+	ECMAScript bool     // JSON in the form that JSON.stringify gives
+	CustomData []byte   // a JSON object of strings, which goes into the data; nil: none
+	Headers    []Header // beyond those that every request has
+	Signature  []byte   // a JSON array of signature schemes; nil: the account's default
+}
+
+// Header is a line of a request's header whose value may contain placeholders.
+type Header struct {
+	Name   string
+	Value  string // "" if it is a secret
+	Sealed []byte // the value of one that is a secret; nil: it is none
 }
 
 // RateLimit bounds how often requests start: no more than Count within any Per, spread evenly.

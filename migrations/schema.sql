@@ -14,12 +14,15 @@ CREATE TABLE public.accounts (
     registry_version bigint DEFAULT 0 NOT NULL,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     updated_at timestamp with time zone DEFAULT now() NOT NULL,
-    deleted_at timestamp with time zone
+    deleted_at timestamp with time zone,
+    settings json
 );
 
 COMMENT ON COLUMN public.accounts.registry_version IS 'version of the newest registry change about this account; every commit of events compares it with the snapshot it was matched against';
 
 COMMENT ON COLUMN public.accounts.deleted_at IS 'a deleted account keeps its row, so that the comparison still sees it';
+
+COMMENT ON COLUMN public.accounts.settings IS 'what it decides for itself and those below it; null: nothing';
 
 CREATE TABLE public.api_keys (
     id uuid NOT NULL,
@@ -288,6 +291,7 @@ CREATE TABLE public.webhooks (
     modifiers json,
     filter json,
     filter_canonical text,
+    options json,
     CONSTRAINT webhooks_check CHECK (((disabled_by IS NULL) = (disabled_at IS NULL))),
     CONSTRAINT webhooks_disabled_by_check CHECK ((disabled_by = ANY (ARRAY['user'::text, 'health'::text, 'gone'::text]))),
     CONSTRAINT webhooks_filter_check CHECK (((filter IS NULL) = (filter_canonical IS NULL))),
@@ -303,6 +307,8 @@ COMMENT ON COLUMN public.webhooks.modifiers IS 'values that events must have, as
 COMMENT ON COLUMN public.webhooks.filter IS 'a condition on events, as it was given; null: none';
 
 COMMENT ON COLUMN public.webhooks.filter_canonical IS 'the same in the one form that all its spellings share: what nodes match';
+
+COMMENT ON COLUMN public.webhooks.options IS 'how requests are made, values of secret headers sealed; null: as by default';
 
 ALTER TABLE ONLY public.accounts
     ADD CONSTRAINT accounts_pkey PRIMARY KEY (id);

@@ -31,10 +31,15 @@ func (p Page) before() uuid.UUID {
 	return p.After
 }
 
-const accountColumns = `id, parent_id, name, metadata, version, created_at, updated_at`
+const accountColumns = `id, parent_id, name, metadata, version, created_at, updated_at, settings`
 
 func scanAccount(row pgx.Row, a *fanfare.Account) error {
-	return row.Scan(&a.ID, &a.ParentID, &a.Name, &a.Metadata, &a.Version, &a.CreatedAt, &a.UpdatedAt)
+	var settings []byte
+	err := row.Scan(&a.ID, &a.ParentID, &a.Name, &a.Metadata, &a.Version, &a.CreatedAt, &a.UpdatedAt, &settings)
+	if err == nil {
+		a.Settings, err = readSettings(settings)
+	}
+	return err
 }
 
 // CreateAccount stores a under the id it has and fills in its version and times. The error is
@@ -48,8 +53,8 @@ func (s *Store) CreateAccount(ctx context.Context, a *fanfare.Account, once *Onc
 			}
 		}
 		row := c.QueryRow(ctx, `
-INSERT INTO accounts (id, parent_id, name, metadata) VALUES ($1, $2, $3, $4)
-RETURNING `+accountColumns, a.ID, a.ParentID, a.Name, jsonObject(a.Metadata))
+INSERT INTO accounts (id, parent_id, name, metadata, settings) VALUES ($1, $2, $3, $4, $5)
+RETURNING `+accountColumns, a.ID, a.ParentID, a.Name, jsonObject(a.Metadata), writeSettings(a.Settings))
 		if err := scanAccount(row, a); err != nil {
 			return err
 		}
@@ -120,7 +125,7 @@ func (s *Store) Accounts(ctx context.Context, root uuid.NullUUID, p Page) ([]fan
 	return list, nil
 }
 
-// UpdateAccount lets edit change an account's name, metadata and parent, and stores that as a new
+// UpdateAccount lets edit change an account's name, metadata, settings and parent, and stores that as a new
 // version. edit's error is answered as it is and nothing is stored. The error is [ErrNotFound],
 // [ErrVersion] if ifMatch is not 0 and not the account's version, [ErrNoParent] or [ErrCycle].
 func (s *Store) UpdateAccount(ctx context.Context, id uuid.UUID, ifMatch int64, edit func(*fanfare.Account) error) (*fanfare.Account, error) {
@@ -148,8 +153,8 @@ func (s *Store) UpdateAccount(ctx context.Context, id uuid.UUID, ifMatch int64, 
 			}
 		}
 		row = c.QueryRow(ctx, `
-UPDATE accounts SET parent_id = $2, name = $3, metadata = $4, version = version + 1, updated_at = clock_timestamp()
-WHERE id = $1 RETURNING `+accountColumns, id, a.ParentID, a.Name, jsonObject(a.Metadata))
+UPDATE accounts SET parent_id = $2, name = $3, metadata = $4, settings = $5, version = version + 1, updated_at = clock_timestamp()
+WHERE id = $1 RETURNING `+accountColumns, id, a.ParentID, a.Name, jsonObject(a.Metadata), writeSettings(a.Settings))
 		if err := scanAccount(row, &a); err != nil {
 			return err
 		}

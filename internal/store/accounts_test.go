@@ -22,7 +22,10 @@ func accountIDs(list []fanfare.Account) []uuid.UUID {
 
 func TestAnAccountIsReadAsItWasWritten(t *testing.T) {
 	s := adminStore(t)
-	a := fanfare.Account{ID: newID(), Name: "Ümläut", Metadata: []byte(`{"b":1,  "a":"\u0000"}`)}
+	a := fanfare.Account{
+		ID: newID(), Name: "Ümläut", Metadata: []byte(`{"b":1,  "a":"\u0000"}`),
+		Settings: &fanfare.Settings{Signature: []byte(`[{"scheme":"standard"}]`)},
+	}
 	must(t, s.CreateAccount(t.Context(), &a, nil))
 	if a.Version != 1 || a.CreatedAt.IsZero() || a.UpdatedAt.IsZero() {
 		t.Errorf("what Postgres decides was not filled in: %+v", a)
@@ -34,11 +37,11 @@ func TestAnAccountIsReadAsItWasWritten(t *testing.T) {
 	}
 
 	edited, err := s.UpdateAccount(t.Context(), a.ID, a.Version, func(a *fanfare.Account) error {
-		a.Name, a.Metadata = "new", nil
+		a.Name, a.Metadata, a.Settings = "new", nil, &fanfare.Settings{}
 		return nil
 	})
 	must(t, err)
-	if edited.Name != "new" || string(edited.Metadata) != "{}" || edited.Version != 2 || edited.UpdatedAt.Before(a.UpdatedAt) {
+	if edited.Name != "new" || string(edited.Metadata) != "{}" || edited.Version != 2 || edited.Settings != nil || edited.UpdatedAt.Before(a.UpdatedAt) {
 		t.Errorf("the edit gave %+v", edited)
 	}
 }

@@ -25,8 +25,9 @@ type RegistryMark struct {
 
 // RegistryAccount is what a registry knows of an account.
 type RegistryAccount struct {
-	ID       uuid.UUID
-	ParentID uuid.UUID // nil: a root
+	ID        uuid.UUID
+	ParentID  uuid.UUID // nil: a root
+	Signature []byte    // of its settings; nil: not set
 }
 
 // RegistryKey is a key with the SHA-256 of its text.
@@ -66,7 +67,7 @@ type Changed struct {
 
 const registryWebhookColumns = `id, account_id, version, '', url, event_types, include_subaccounts, timeout_ms, retry_schedule_ms,
 	max_in_flight, rate_count, rate_per_ms, NULL::json, disabled_by, disabled_reason, disabled_at, created_at, updated_at,
-	modifiers, NULL::json, filter_canonical`
+	modifiers, NULL::json, filter_canonical, options`
 
 const registryMarkSQL = `
 SELECT h.version, c.at FROM registry_head h LEFT JOIN registry_changes c ON c.version = h.version`
@@ -74,7 +75,7 @@ SELECT h.version, c.at FROM registry_head h LEFT JOIN registry_changes c ON c.ve
 // The statements that read the whole registry, in the order of a [RegistrySink].
 var loadRegistrySQL = registrySQL{
 	accounts: `
-SELECT id, parent_id FROM accounts WHERE deleted_at IS NULL AND id <> '00000000-0000-0000-0000-000000000000'`,
+SELECT id, parent_id, settings -> 'signature' FROM accounts WHERE deleted_at IS NULL AND id <> '00000000-0000-0000-0000-000000000000'`,
 	eventTypes: `SELECT name, archived, modifiers FROM event_types`,
 	keys:       `SELECT ` + keyColumns + `, hash FROM api_keys`,
 	webhooks:   `SELECT ` + registryWebhookColumns + ` FROM webhooks WHERE deleted_at IS NULL`,
@@ -86,7 +87,7 @@ WHERE expires_at IS NULL OR expires_at > clock_timestamp() ORDER BY webhook_id, 
 // The statements that read only what changed.
 var changedRegistrySQL = registrySQL{
 	accounts: `
-SELECT id, parent_id FROM accounts WHERE id = ANY ($1) AND deleted_at IS NULL`,
+SELECT id, parent_id, settings -> 'signature' FROM accounts WHERE id = ANY ($1) AND deleted_at IS NULL`,
 	eventTypes: `SELECT name, archived, modifiers FROM event_types WHERE name = ANY ($1)`,
 	keys: `
 SELECT ` + keyColumns + `, hash FROM api_keys WHERE account_id = ANY ($1)
@@ -260,7 +261,7 @@ func each[T, K any](ctx context.Context, r *registryReader, sql string, names []
 
 func scanRegistryAccount(row pgx.Row, a *RegistryAccount) error {
 	var parent uuid.NullUUID
-	err := row.Scan(&a.ID, &parent)
+	err := row.Scan(&a.ID, &parent, &a.Signature)
 	a.ParentID = parent.UUID
 	return err
 }

@@ -16,7 +16,7 @@ import (
 
 const webhookColumns = `id, account_id, version, name, url, event_types, include_subaccounts, timeout_ms, retry_schedule_ms,
 	max_in_flight, rate_count, rate_per_ms, metadata, disabled_by, disabled_reason, disabled_at, created_at, updated_at,
-	modifiers, filter, filter_canonical`
+	modifiers, filter, filter_canonical, options`
 
 func scanWebhook(row pgx.Row, w *fanfare.Webhook) error {
 	var (
@@ -28,12 +28,16 @@ func scanWebhook(row pgx.Row, w *fanfare.Webhook) error {
 		at         *time.Time
 		wishes     fanfare.Wishes
 		canonical  *string
+		options    []byte
 	)
 	err := row.Scan(&w.ID, &w.AccountID, &w.Version, &w.Name, &w.URL, &w.EventTypes, &w.IncludeSubaccounts, &timeout, &schedule,
 		&w.MaxInFlight, &count, &per, &w.Metadata, &by, &reason, &at, &w.CreatedAt, &w.UpdatedAt,
-		&wishes.Modifiers, &wishes.Filter, &canonical)
+		&wishes.Modifiers, &wishes.Filter, &canonical, &options)
 	if err != nil {
 		return err
+	}
+	if w.Options, err = readOptions(options); err != nil {
+		return fmt.Errorf("webhook %s: %w", w.ID, err)
 	}
 	w.Timeout = time.Duration(timeout) * time.Millisecond
 	w.RetrySchedule = make([]time.Duration, len(schedule))
@@ -75,6 +79,7 @@ func webhookValues(w *fanfare.Webhook) []any {
 	return []any{
 		w.AccountID, w.ID, w.Name, w.URL, w.EventTypes, w.IncludeSubaccounts, w.Timeout.Milliseconds(), schedule,
 		w.MaxInFlight, count, per, jsonObject(w.Metadata), by, reason, at, wishes.Modifiers, wishes.Filter, nullText(string(wishes.Canonical)),
+		writeOptions(w.Options),
 	}
 }
 
@@ -102,9 +107,9 @@ SELECT count(*) >= $2 FROM (SELECT FROM webhooks WHERE account_id = $1 AND delet
 		}
 		row := c.QueryRow(ctx, `
 INSERT INTO webhooks (account_id, id, name, url, event_types, include_subaccounts, timeout_ms, retry_schedule_ms, max_in_flight,
-	rate_count, rate_per_ms, metadata, disabled_by, disabled_reason, disabled_at, modifiers, filter, filter_canonical)
+	rate_count, rate_per_ms, metadata, disabled_by, disabled_reason, disabled_at, modifiers, filter, filter_canonical, options)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, CASE WHEN $13::text IS NOT NULL THEN coalesce($15, now()) END,
-	$16, $17, $18)
+	$16, $17, $18, $19)
 RETURNING `+webhookColumns, webhookValues(w)...)
 		if err := scanWebhook(row, w); err != nil {
 			return err
@@ -190,7 +195,7 @@ func (s *Store) UpdateWebhook(ctx context.Context, account, id uuid.UUID, ifMatc
 UPDATE webhooks SET name = $3, url = $4, event_types = $5, include_subaccounts = $6, timeout_ms = $7, retry_schedule_ms = $8,
 	max_in_flight = $9, rate_count = $10, rate_per_ms = $11, metadata = $12, disabled_by = $13, disabled_reason = $14,
 	disabled_at = CASE WHEN $13::text IS NOT NULL THEN coalesce($15, now()) END, modifiers = $16, filter = $17, filter_canonical = $18,
-	version = version + 1, updated_at = clock_timestamp()
+	options = $19, version = version + 1, updated_at = clock_timestamp()
 WHERE account_id = $1 AND id = $2
 RETURNING `+webhookColumns, webhookValues(w)...)
 		if err := scanWebhook(row, w); err != nil {

@@ -44,6 +44,11 @@ func TestAWebhookIsReadAsItWasWritten(t *testing.T) {
 		Wishes: &fanfare.Wishes{
 			Modifiers: []byte(`{ "kind": ["a"] }`), Filter: []byte(`{ "type": {"$eq": "\u0000"} }`), Canonical: []byte(`{"type":"\u0000"}`),
 		},
+		Options: &fanfare.Options{
+			Method: "PUT", Form: true, Raw: true, ECMAScript: true, CustomData: []byte(`{"b":"<&>","a":"\u0000"}`),
+			Headers:   []fanfare.Header{{Name: "X-B", Value: "<b>"}, {Name: "X-A", Sealed: []byte{0, 255}}, {Name: "X-C"}},
+			Signature: []byte(`[{"scheme":"standard"}]`),
+		},
 	}
 	must(t, s.CreateWebhook(t.Context(), &w, SealedSecret{ID: newID(), Sealed: []byte("s")}, 10, nil))
 	if w.Version != 1 || w.CreatedAt.IsZero() || w.Disabled.At.IsZero() {
@@ -60,7 +65,7 @@ func TestAWebhookIsReadAsItWasWritten(t *testing.T) {
 		given = w
 		w.Disabled, w.RetrySchedule, w.EventTypes, w.URL = nil, nil, []string{"*"}, "https://example.org"
 		w.Timeout, w.IncludeSubaccounts, w.MaxInFlight, w.RateLimit, w.Metadata, w.Name = time.Second, false, 1, fanfare.RateLimit{}, nil, ""
-		w.Wishes = nil
+		w.Wishes, w.Options = nil, &fanfare.Options{}
 		return nil
 	})
 	must(t, err)
