@@ -159,6 +159,11 @@ type Secret struct {
 	ExpiresAt time.Time // zero: does not expire; an older secret signs too until then
 }
 
+// Destination is a one-off target of a single event, beside the webhooks that it matches.
+type Destination struct {
+	URL string
+}
+
 // Event is what happened in an account. It never changes.
 type Event struct {
 	ID             uuid.UUID // made by [EventID]: identity and place in the log
@@ -169,6 +174,7 @@ type Event struct {
 	IdempotencyKey string      // "": none
 	WebhookIDs     []uuid.UUID // what it matched when it was committed: its fan-out
 	Matched        int         // how many of them belong to the event's own account
+	Destinations   []byte      // its one-off targets, sealed by whoever published it; nil: none
 	Test           bool        // made by a webhook's test send; no list shows it
 }
 
@@ -245,7 +251,8 @@ const (
 type Attempt struct {
 	ID              uuid.UUID // time-ordered; made before the request
 	EventID         uuid.UUID
-	WebhookID       uuid.UUID
+	WebhookID       uuid.UUID // of a one-off destination: what stands for it, and names no webhook
+	Destination     int       // a one-off destination's place in its event's list, from 1; 0: a webhook's
 	AccountID       uuid.UUID // the webhook's
 	WebhookVersion  int64
 	Number          int // 1-based count of the delivery's requests; 0: no request was made
@@ -266,11 +273,12 @@ type Attempt struct {
 	Node            uuid.UUID // the incarnation that made it
 }
 
-// Delivery is one (event, webhook) pair and its state.
+// Delivery is one (event, webhook) pair, or an event and one of its one-off destinations, and its state.
 type Delivery struct {
 	EventID       uuid.UUID
 	EventType     string
-	WebhookID     uuid.UUID
+	WebhookID     uuid.UUID // as an attempt's
+	Destination   int       // as an attempt's
 	AccountID     uuid.UUID // the webhook's
 	State         State
 	Reason        Reason

@@ -112,7 +112,8 @@ CREATE TABLE public.events (
     webhook_ids uuid[] NOT NULL,
     matched integer NOT NULL,
     destinations bytea,
-    test boolean DEFAULT false NOT NULL
+    test boolean DEFAULT false NOT NULL,
+    destination_ids uuid[]
 )
 PARTITION BY RANGE (id);
 
@@ -125,6 +126,8 @@ COMMENT ON COLUMN public.events.matched IS 'how many of webhook_ids belong to th
 COMMENT ON COLUMN public.events.destinations IS 'one-off targets, sealed, which no webhook names';
 
 COMMENT ON COLUMN public.events.test IS 'made by a webhook''s test send; lists leave it out';
+
+COMMENT ON COLUMN public.events.destination_ids IS 'in the order of destinations: what stands for a webhook''s id in attempts and retries; null: there are none';
 
 CREATE TABLE public.idempotency_keys (
     account_id uuid NOT NULL,

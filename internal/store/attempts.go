@@ -12,7 +12,7 @@ import (
 )
 
 const attemptColumns = `webhook_id, event_id, id, account_id, webhook_version, number, trigger, started_at, duration_us, method, url,
-	status, verdict, state, reason, error, error_detail, response_headers, response_body, retry_at, node`
+	status, verdict, state, reason, error, error_detail, response_headers, response_body, retry_at, node, destination`
 
 // attemptRow is a row of attempts, or of a join in which all of it may be null.
 type attemptRow struct {
@@ -23,12 +23,14 @@ type attemptRow struct {
 	verdict, reason, errorCode, errorDetail *string
 	started, retryAt                        *time.Time
 	headers, body                           []byte
+	index                                   *int16
 }
 
 func (r *attemptRow) targets() []any {
 	return []any{
 		&r.webhook, &r.event, &r.id, &r.account, &r.version, &r.number, &r.trigger, &r.started, &r.duration, &r.method, &r.url,
 		&r.status, &r.verdict, &r.state, &r.reason, &r.errorCode, &r.errorDetail, &r.headers, &r.body, &r.retryAt, &r.node,
+		&r.index,
 	}
 }
 
@@ -44,7 +46,7 @@ func (r *attemptRow) attempt() *fanfare.Attempt {
 		URL: deref(r.url), Method: deref(r.method), Status: deref(r.status),
 		Verdict: fanfare.Verdict(deref(r.verdict)), State: fanfare.State(deref(r.state)), Reason: fanfare.Reason(deref(r.reason)),
 		Error: fanfare.ErrorCode(deref(r.errorCode)), ErrorDetail: deref(r.errorDetail),
-		ResponseHeaders: r.headers, ResponseBody: r.body, RetryAt: deref(r.retryAt), Node: r.node.UUID,
+		ResponseHeaders: r.headers, ResponseBody: r.body, RetryAt: deref(r.retryAt), Node: r.node.UUID, Destination: placeOf(r.index),
 	}
 }
 
@@ -90,9 +92,9 @@ func (s *Store) Attempts(ctx context.Context, account, webhook uuid.UUID, after 
 	})
 }
 
-// The event's fan-out names all its deliveries, at most 10,000.
+// The event's fan-out names all its deliveries, at most 10,010.
 const listEventAttemptsSQL = `
-SELECT a.* FROM events e CROSS JOIN LATERAL unnest(e.webhook_ids) AS u (webhook_id)
+SELECT a.* FROM events e CROSS JOIN LATERAL unnest(e.webhook_ids || e.destination_ids) AS u (webhook_id)
 CROSS JOIN LATERAL (
 	SELECT ` + attemptColumns + ` FROM attempts a
 	WHERE a.webhook_id = u.webhook_id AND a.event_id = $2 AND a.account_id = $1 AND a.number > 0 AND a.id < $3
@@ -101,7 +103,8 @@ CROSS JOIN LATERAL (
 WHERE e.id = $2
 ORDER BY a.id DESC LIMIT $4`
 
-// EventAttempts lists the requests that carried an event to webhooks of an account, newest first. next
+// EventAttempts lists the requests that carried an event to webhooks of an account, and to one-off destinations
+// if it is the event's own, newest first. next
 // is nil if that was all.
 func (s *Store) EventAttempts(ctx context.Context, account, event uuid.UUID, after AttemptCursor, limit int) (list []fanfare.Attempt, next *AttemptCursor, err error) {
 	c := after.orNewest()

@@ -38,7 +38,7 @@ WHERE ctid = ANY (ARRAY(
 			FOR UPDATE SKIP LOCKED
 		) r
 	WHERE EXISTS (SELECT FROM nodes WHERE id = $3 AND NOT dead)))
-RETURNING webhook_id, event_id, account_id, trigger, number, tries, first_at, due_at, takeovers`
+RETURNING webhook_id, event_id, account_id, trigger, number, tries, first_at, due_at, takeovers, destination`
 
 const nextDueSQL = `
 SELECT w.webhook_id, r.due_at
@@ -73,7 +73,9 @@ func (s *Store) Claim(ctx context.Context, node uuid.UUID, wants []Want) (claime
 }
 
 func scanRetry(row pgx.CollectableRow) (r Retry, err error) {
-	err = row.Scan(&r.WebhookID, &r.EventID, &r.AccountID, &r.Trigger, &r.Number, &r.Tries, &r.FirstAt, &r.DueAt, &r.Takeovers)
+	var index *int16
+	err = row.Scan(&r.WebhookID, &r.EventID, &r.AccountID, &r.Trigger, &r.Number, &r.Tries, &r.FirstAt, &r.DueAt, &r.Takeovers, &index)
+	r.Destination = placeOf(index)
 	return r, err
 }
 
@@ -119,11 +121,15 @@ func (s *Store) DueWebhooks(ctx context.Context) (map[uuid.UUID]time.Time, error
 }
 
 const eventsByIDSQL = `
-SELECT id, account_id, type, CASE WHEN sum(length(data)) OVER (ORDER BY id) <= $2 THEN data END, occurred_at, test
-FROM events WHERE id = ANY ($1)`
+SELECT id, account_id, type, CASE WHEN upto <= $2 THEN data END, occurred_at, test, CASE WHEN upto <= $2 THEN destinations END
+FROM (
+	SELECT id, account_id, type, data, occurred_at, test, destinations,
+		sum(length(data) + coalesce(length(destinations), 0)) OVER (ORDER BY id) AS upto
+	FROM events WHERE id = ANY ($1)
+) e`
 
 // EventsByID reads events for sending. One that is unknown is missing in the result. Beyond maxBytes of
-// data, oldest first, an event comes without.
+// data, oldest first, an event comes without, and without its one-off destinations.
 func (s *Store) EventsByID(ctx context.Context, ids []uuid.UUID, maxBytes int64) (map[uuid.UUID]*fanfare.Event, error) {
 	events := make(map[uuid.UUID]*fanfare.Event, len(ids))
 	rows, err := s.engine.Query(ctx, eventsByIDSQL, ids, maxBytes)
@@ -131,7 +137,7 @@ func (s *Store) EventsByID(ctx context.Context, ids []uuid.UUID, maxBytes int64)
 		for rows.Next() {
 			var e fanfare.Event
 			var occurred *time.Time
-			if err := rows.Scan(&e.ID, &e.AccountID, &e.Type, &e.Data, &occurred, &e.Test); err != nil {
+			if err := rows.Scan(&e.ID, &e.AccountID, &e.Type, &e.Data, &occurred, &e.Test, &e.Destinations); err != nil {
 				rows.Close()
 				return nil, fmt.Errorf("read events: %w", err)
 			}

@@ -67,7 +67,8 @@ func (s *Store) Deliveries(ctx context.Context, q DeliveryQuery) (list []fanfare
 	return list, next, nil
 }
 
-// deliveryList is one call of [Store.Deliveries]. It takes candidates, pairs of event and webhook, from
+// deliveryList is one call of [Store.Deliveries]. It takes candidates, pairs of event and webhook (or what stands
+// for one of the event's one-off destinations), from
 // several tables, each in the order of the list, and asks for the state of those.
 type deliveryList struct {
 	tx   pgx.Tx
@@ -123,11 +124,11 @@ SELECT id, hooks, n FROM (
 		SELECT u FROM unnest(webhook_ids) u
 		WHERE CASE WHEN $5::uuid IS NULL THEN u IN (SELECT id FROM webhooks WHERE account_id = $1 AND deleted_at IS NULL)
 			ELSE u = $5 AND EXISTS (SELECT FROM webhooks WHERE account_id = $1 AND id = $5) END
-	) AS hooks, row_number() OVER () AS n
+	) || CASE WHEN $5::uuid IS NULL AND account_id = $1 THEN destination_ids END AS hooks, row_number() OVER () AS n
 	FROM (
-		SELECT e.id, e.webhook_ids FROM (SELECT first, last FROM open_groups WHERE first <= $2 AND last >= $3 ORDER BY first DESC) g
+		SELECT e.id, e.account_id, e.webhook_ids, e.destination_ids FROM (SELECT first, last FROM open_groups WHERE first <= $2 AND last >= $3 ORDER BY first DESC) g
 		CROSS JOIN LATERAL (
-			SELECT id, webhook_ids FROM events
+			SELECT id, account_id, webhook_ids, destination_ids FROM events
 			WHERE id BETWEEN g.first AND g.last AND id <= $2 AND id >= $3 ORDER BY id DESC
 		) e
 		LIMIT $4
@@ -177,10 +178,13 @@ SELECT DISTINCT event_id, webhook_id FROM attempts
 WHERE account_id = $1 AND webhook_id = $6 AND event_id <= $2 AND (event_id, webhook_id) < ($2, $3) AND event_id >= $4
 ORDER BY event_id DESC LIMIT $5`
 	eventCandidatesSQL = `
-SELECT e.id, w.id FROM events e CROSS JOIN LATERAL unnest(e.webhook_ids) AS u (webhook_id)
-JOIN webhooks w ON w.id = u.webhook_id AND w.account_id = $1
-WHERE e.id = $6 AND (e.id, w.id) < ($2, $3) AND e.id >= $4 AND ($7::uuid IS NULL OR w.id = $7)
-ORDER BY w.id DESC LIMIT $5`
+SELECT e.id, p.id FROM events e CROSS JOIN LATERAL (
+	SELECT w.id FROM unnest(e.webhook_ids) AS u (id) JOIN webhooks w ON w.id = u.id AND w.account_id = $1
+	UNION ALL
+	SELECT u FROM unnest(e.destination_ids) u WHERE e.account_id = $1
+) p
+WHERE e.id = $6 AND (e.id, p.id) < ($2, $3) AND e.id >= $4 AND ($7::uuid IS NULL OR p.id = $7)
+ORDER BY p.id DESC LIMIT $5`
 )
 
 // candidates are the next pairs below at that may be on the list: the newest of the newest of each
@@ -235,10 +239,10 @@ func (l *deliveryList) candidates(ctx context.Context, at DeliveryCursor, size i
 // An attempt that ended a delivery comes before one that did not, whatever their ids say of the time: the
 // clock may have been set back between them.
 var deliveryStatesSQL = `
-SELECT p.event_id, p.webhook_id, e.type, coalesce(s.state, ''), s.reason, a.requests, r.due_at, l.*
+SELECT p.event_id, p.webhook_id, e.type, coalesce(s.state, ''), s.reason, a.requests, r.due_at, e.destination, l.*
 FROM unnest($1::uuid[], $2::uuid[]) WITH ORDINALITY AS p (event_id, webhook_id, n)
 CROSS JOIN LATERAL (
-	SELECT type FROM events WHERE id = p.event_id AND id BETWEEN $3 AND $4 AND (NOT test OR $6) AND ` + typeFilter("$7", "$8") + `
+	SELECT type, (array_position(destination_ids, p.webhook_id) - 1)::smallint AS destination FROM events WHERE id = p.event_id AND id BETWEEN $3 AND $4 AND (NOT test OR $6) AND ` + typeFilter("$7", "$8") + `
 	LIMIT 1
 ) e
 LEFT JOIN LATERAL (
@@ -283,9 +287,11 @@ func (l *deliveryList) states(ctx context.Context, pairs []DeliveryCursor) ([]fa
 		var (
 			reason *string
 			due    *time.Time
+			index  *int16
 			last   attemptRow
 		)
-		err := row.Scan(append([]any{&d.EventID, &d.WebhookID, &d.EventType, &d.State, &reason, &d.Attempts, &due}, last.targets()...)...)
+		err := row.Scan(append([]any{&d.EventID, &d.WebhookID, &d.EventType, &d.State, &reason, &d.Attempts, &due, &index}, last.targets()...)...)
+		d.Destination = placeOf(index)
 		d.AccountID, d.Reason, d.LastAttempt = l.q.AccountID, fanfare.Reason(deref(reason)), last.attempt()
 		if d.State == fanfare.Pending {
 			d.NextAttemptAt = deref(due)

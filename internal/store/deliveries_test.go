@@ -20,6 +20,7 @@ import (
 // pair is what a test knows of one delivery.
 type pair struct {
 	event, hook, owner uuid.UUID
+	place              int // of a one-off destination
 	eventType          string
 	test               bool // the event is
 	listed             bool // by its account, if pending
@@ -163,11 +164,24 @@ func newScene(t testing.TB, seed uint64) *scene {
 			histories[rnd.IntN(len(histories))](s.archive, &p, open)
 			s.pairs = append(s.pairs, p)
 		}
+		s.destinations(id, eventType, test, open, rnd)
 	}
 	slices.SortFunc(s.pairs, func(a, b pair) int {
 		return -DeliveryCursor{a.event, a.hook}.compare(DeliveryCursor{b.event, b.hook})
 	})
 	return s
+}
+
+// destinations gives an event of the second account some one-off destinations.
+func (s *scene) destinations(event uuid.UUID, eventType string, test, open bool, rnd *rand.Rand) {
+	s.Helper()
+	var ids []uuid.UUID
+	for place := range rnd.IntN(3) {
+		p := pair{event: event, hook: newID(), owner: s.accounts[1], place: place + 1, eventType: eventType, test: test, listed: open}
+		histories[rnd.IntN(len(histories))](s.archive, &p, open)
+		s.pairs, ids = append(s.pairs, p), append(ids, p.hook)
+	}
+	s.exec(`UPDATE events SET destination_ids = $2 WHERE id = $1`, event, ids)
 }
 
 func (p *pair) matches(q DeliveryQuery) bool {
@@ -196,13 +210,13 @@ func (p *pair) matches(q DeliveryQuery) bool {
 }
 
 func (p *pair) String() string {
-	return fmt.Sprint(p.event, " ", p.hook, " ", p.eventType, " ", p.state, " ", p.reason, " requests ", p.requests, " last ", p.last, " due ", p.due)
+	return fmt.Sprint(p.event, " ", p.hook, " ", p.place, " ", p.eventType, " ", p.state, " ", p.reason, " requests ", p.requests, " last ", p.last, " due ", p.due)
 }
 
 func describe(d *fanfare.Delivery) string {
 	p := pair{
 		event: d.EventID, hook: d.WebhookID, owner: d.AccountID, eventType: d.EventType, state: d.State, reason: d.Reason,
-		requests: d.Attempts, due: !d.NextAttemptAt.IsZero(),
+		requests: d.Attempts, due: !d.NextAttemptAt.IsZero(), place: d.Destination,
 	}
 	if d.LastAttempt != nil {
 		p.last = d.LastAttempt.ID

@@ -138,7 +138,7 @@ func TestHotStatementsUseTheirIndexes(t *testing.T) {
 		"my retries":            {[]any{f.node}, []string{"retries_owner"}},
 		"lock groups":           {[]any{events, f.node}, nil},
 		"settle":                {[]any{events, f.node}, nil},
-		"new retries":           {[]any{of, events, of, texts, ints, ints, times, times, of, f.node, events[0], events[len(events)-1], of}, nil},
+		"new retries":           {[]any{of, events, of, texts, ints, ints, times, times, of, f.node, events[0], events[len(events)-1], of, nil}, nil},
 		"retries that go back":  {[]any{of, events, texts, ints, ints, times, times, ints, f.node}, []string{"retries_pkey"}},
 		"retries that end":      {[]any{of, events, f.node}, []string{"retries_pkey"}},
 		"write health":          {[]any{events, times, of, of, ints, ints, slices.Repeat([]string{"{1}"}, many)}, nil},

@@ -25,6 +25,9 @@ type NewEvent struct {
 	Matched    int
 	Test       bool
 	Tail       uint64 // the random part of the id
+
+	Destinations   []byte      // one-off targets, sealed; nil: none
+	DestinationIDs []uuid.UUID // what stands for each of them in place of a webhook's id
 }
 
 // Group is what one commit adds to the log.
@@ -74,13 +77,14 @@ WITH stale AS MATERIALIZED (
 	SELECT setval('log_pos', p + $5::int) - $5::int AS base FROM pos WHERE p + $5::int < $6::bigint
 ), rows AS MATERIALIZED (
 	SELECT event_id(base + u.n, u.tail) AS id, u.n, u.account_id, u.type, u.data, u.occurred_at, u.key, u.hash,
-		($15::uuid[])[u.upto - u.count + 1:u.upto] AS webhook_ids, u.matched, u.test
+		($15::uuid[])[u.upto - u.count + 1:u.upto] AS webhook_ids, u.matched, u.test, u.destinations,
+		CASE WHEN u.more > 0 THEN ($15::uuid[])[u.upto + 1:u.upto + u.more] END AS destination_ids
 	FROM head, unnest($7::uuid[], $8::text[], $9::bytea[], $10::timestamptz[], $11::text[], $12::bytea[], $13::int[], $14::int[],
-		$16::int[], $17::bool[], $18::bigint[])
-		WITH ORDINALITY AS u (account_id, type, data, occurred_at, key, hash, upto, count, matched, test, tail, n)
+		$16::int[], $17::bool[], $18::bigint[], $20::bytea[], $21::int[])
+		WITH ORDINALITY AS u (account_id, type, data, occurred_at, key, hash, upto, count, matched, test, tail, destinations, more, n)
 ), keyed AS (` + keyedSQL + `), ev AS (
-	INSERT INTO events (id, account_id, type, data, occurred_at, idempotency_key, webhook_ids, matched, test)
-	SELECT id, account_id, type, data, occurred_at, key, webhook_ids, matched, test FROM rows
+	INSERT INTO events (id, account_id, type, data, occurred_at, idempotency_key, webhook_ids, matched, test, destinations, destination_ids)
+	SELECT id, account_id, type, data, occurred_at, key, webhook_ids, matched, test, destinations, destination_ids FROM rows
 	WHERE key IS NULL OR id IN (SELECT event_id FROM keyed)
 ), grp AS (
 	INSERT INTO open_groups (id, owner, first, last)
@@ -130,6 +134,9 @@ func (s *Store) Ingest(ctx context.Context, g *Group) (*Committed, error) {
 		tests    = make([]bool, n)
 		tails    = make([]int64, n)
 		hooks    = make([]uuid.UUID, 0, n)
+		// Of a group without one-off destinations, which is nearly every one, these stay nil: nulls for all.
+		destinations [][]byte
+		more         []int32
 	)
 	for i := range g.Events {
 		e := &g.Events[i]
@@ -141,6 +148,13 @@ func (s *Store) Ingest(ctx context.Context, g *Group) (*Committed, error) {
 		}
 		upto[i], counts[i], matched[i] = int32(len(hooks)), int32(len(e.WebhookIDs)), int32(e.Matched)
 		tails[i] = int64(e.Tail & (1<<fanfare.TailBits - 1))
+		if e.Destinations != nil {
+			if more == nil {
+				destinations, more = make([][]byte, n), make([]int32, n)
+			}
+			hooks = append(hooks, e.DestinationIDs...)
+			destinations[i], more[i] = e.Destinations, int32(len(e.DestinationIDs))
+		}
 	}
 	var (
 		c    Committed
@@ -148,7 +162,8 @@ func (s *Store) Ingest(ctx context.Context, g *Group) (*Committed, error) {
 		done []uuid.UUID
 	)
 	err := s.ingest.QueryRow(ctx, ingestStatement(), g.Accounts, g.RegistryVersion, g.Node, int64(g.Floor), n, int64(g.Ceiling),
-		accounts, types, data, occurred, keys, hashes, upto, counts, hooks, matched, tests, tails, g.ID).
+		accounts, types, data, occurred, keys, hashes, upto, counts, hooks, matched, tests, tails, g.ID,
+		destinations, more).
 		Scan(&base, &c.Stale, &c.Alive, &done)
 	if err != nil {
 		return nil, fmt.Errorf("commit %d events: %w", n, err)

@@ -26,6 +26,8 @@ type Retry struct {
 	FirstAt   time.Time // the first attempt's start, or the publish
 	DueAt     time.Time // the database's clock
 	Takeovers int       // nodes that died with it in hand
+
+	Destination int // as an attempt's
 }
 
 // Outcome is one thing to put on record about one delivery.
@@ -133,10 +135,10 @@ func queueGroups(b *pgx.Batch, lot *Lot) {
 
 const insertAttemptsSQL = `
 INSERT INTO attempts (webhook_id, event_id, id, account_id, webhook_version, number, trigger, started_at, duration_us, method, url,
-	status, verdict, state, reason, error, error_detail, response_headers, response_body, retry_at, node)
+	status, verdict, state, reason, error, error_detail, response_headers, response_body, retry_at, node, destination)
 SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::bigint[], $6::int[], $7::text[], $8::timestamptz[],
 	$9::bigint[], $10::text[], $11::text[], $12::smallint[], $13::text[], $14::text[], $15::text[], $16::text[], $17::text[],
-	$18::bytea[], $19::bytea[], $20::timestamptz[], $21::uuid[]) AS u (webhook_id, event_id)
+	$18::bytea[], $19::bytea[], $20::timestamptz[], $21::uuid[], $22::smallint[]) AS u (webhook_id, event_id)
 WHERE u.event_id >= (SELECT event_id FROM log_horizon)
 ON CONFLICT DO NOTHING`
 
@@ -157,6 +159,7 @@ func queueAttempts(b *pgx.Batch, lot *Lot) {
 		details               = make([]*string, 0, n)
 		headers, bodies       = make([][]byte, 0, n), make([][]byte, 0, n)
 		retryAts              = make([]*time.Time, 0, n)
+		places                places
 	)
 	for i := range lot.Outcomes {
 		a := lot.Outcomes[i].Attempt
@@ -173,20 +176,22 @@ func queueAttempts(b *pgx.Batch, lot *Lot) {
 		verdicts, reasons = append(verdicts, nullText(a.Verdict)), append(reasons, nullText(a.Reason))
 		errs, details = append(errs, nullText(a.Error)), append(details, nullText(a.ErrorDetail))
 		headers, bodies = append(headers, a.ResponseHeaders), append(bodies, a.ResponseBody)
+		places.put(len(ids)-1, a.Destination)
 	}
 	if len(ids) > 0 {
 		b.Queue(insertAttemptsSQL, webhooks, events, ids, accounts, versions, numbers, triggers, started, durations, methods, urls,
-			statuses, verdicts, states, reasons, errs, details, headers, bodies, retryAts, nodes)
+			statuses, verdicts, states, reasons, errs, details, headers, bodies, retryAts, nodes, places)
 	}
 }
 
 // A lot that is written again may find that a delivery it parked has ended since. An end that an earlier owner
 // records late, of an attempt before this one, is none.
 const insertRetriesSQL = `
-INSERT INTO retries (webhook_id, event_id, account_id, trigger, number, tries, first_at, due_at)
-SELECT u.webhook_id, u.event_id, u.account_id, u.trigger, u.number, u.tries, u.first_at, u.due_at
-FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::int[], $6::int[], $7::timestamptz[], $8::timestamptz[], $9::uuid[], $13::uuid[])
-	AS u (webhook_id, event_id, account_id, trigger, number, tries, first_at, due_at, group_id, attempt)
+INSERT INTO retries (webhook_id, event_id, account_id, trigger, number, tries, first_at, due_at, destination)
+SELECT u.webhook_id, u.event_id, u.account_id, u.trigger, u.number, u.tries, u.first_at, u.due_at, u.destination
+FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::int[], $6::int[], $7::timestamptz[], $8::timestamptz[], $9::uuid[], $13::uuid[],
+		$14::smallint[])
+	AS u (webhook_id, event_id, account_id, trigger, number, tries, first_at, due_at, group_id, attempt, destination)
 WHERE EXISTS (SELECT FROM open_groups g WHERE g.id = u.group_id AND g.owner = $10)
 	AND u.event_id >= (SELECT event_id FROM log_horizon)
 	AND NOT EXISTS (
@@ -220,6 +225,7 @@ type retryColumns struct {
 	triggers                           []string
 	numbers, tries, takeovers          []int32
 	firsts, dues                       []time.Time
+	places                             places
 }
 
 func (c *retryColumns) add(o *Outcome) {
@@ -234,6 +240,7 @@ func (c *retryColumns) add(o *Outcome) {
 	c.numbers, c.tries = append(c.numbers, int32(r.Number)), append(c.tries, int32(r.Tries))
 	c.takeovers = append(c.takeovers, int32(r.Takeovers))
 	c.firsts, c.dues = append(c.firsts, r.FirstAt), append(c.dues, r.DueAt)
+	c.places.put(len(c.webhooks)-1, r.Destination)
 }
 
 // queueNewRetries inserts rows for deliveries of groups that the node still owns.
@@ -247,7 +254,7 @@ func queueNewRetries(b *pgx.Batch, lot *Lot) {
 	if len(c.webhooks) > 0 {
 		compare := func(a, b uuid.UUID) int { return bytes.Compare(a[:], b[:]) }
 		b.Queue(insertRetriesSQL, c.webhooks, c.events, c.accounts, c.triggers, c.numbers, c.tries, c.firsts, c.dues, c.groups, lot.Owner,
-			slices.MinFunc(c.events, compare), slices.MaxFunc(c.events, compare), c.attempts)
+			slices.MinFunc(c.events, compare), slices.MaxFunc(c.events, compare), c.attempts, c.places)
 	}
 }
 

@@ -24,6 +24,8 @@ type Owed struct {
 	WebhookID uuid.UUID
 	AccountID uuid.UUID // the webhook's
 	Number    int       // requests on record, made by an owner that could not record what follows from them
+
+	Destination int // as an attempt's
 }
 
 // A row is an orphan if its owner is marked dead or has left: a commit may come through after its node
@@ -75,9 +77,14 @@ func (s *Store) groups(ctx context.Context, sql string, args ...any) ([]OpenGrou
 // OFFSET keep the planner from joining with all attempts and all retries, and the range, said again of
 // attempts, leaves it their one partition.
 const owedSQL = `
-SELECT e.id, e.account_id, e.type, e.data, e.occurred_at, e.test, p.webhook_id, w.account_id, coalesce(a.number, 0)
-FROM events e CROSS JOIN LATERAL unnest(e.webhook_ids) AS p (webhook_id)
-JOIN webhooks w ON w.id = p.webhook_id
+SELECT e.id, e.account_id, e.type, e.data, e.occurred_at, e.test, p.webhook_id, p.account_id, coalesce(a.number, 0),
+	e.destinations, p.destination
+FROM events e CROSS JOIN LATERAL (
+	SELECT w.id AS webhook_id, w.account_id, NULL::smallint AS destination
+	FROM unnest(e.webhook_ids) AS u (webhook_id) JOIN webhooks w ON w.id = u.webhook_id
+	UNION ALL
+	SELECT u.id, e.account_id, (u.n - 1)::smallint FROM unnest(e.destination_ids) WITH ORDINALITY AS u (id, n)
+) p
 CROSS JOIN LATERAL (
 	SELECT max(number) AS number, bool_or(state <> 'pending') AS ended FROM attempts
 	WHERE webhook_id = p.webhook_id AND event_id = e.id AND event_id BETWEEN $1 AND $2
@@ -98,9 +105,13 @@ func (s *Store) Owed(ctx context.Context, g OpenGroup) ([]Owed, error) {
 		var e fanfare.Event
 		var o Owed
 		var occurred *time.Time
-		if err := rows.Scan(&e.ID, &e.AccountID, &e.Type, &e.Data, &occurred, &e.Test, &o.WebhookID, &o.AccountID, &o.Number); err != nil {
+		var index *int16
+		err := rows.Scan(&e.ID, &e.AccountID, &e.Type, &e.Data, &occurred, &e.Test, &o.WebhookID, &o.AccountID, &o.Number,
+			&e.Destinations, &index)
+		if err != nil {
 			return nil, fmt.Errorf("read what a group owes: %w", err)
 		}
+		o.Destination = placeOf(index)
 		if occurred != nil {
 			e.OccurredAt = *occurred
 		}
