@@ -20,17 +20,18 @@ var allowed = map[string][]string{
 	"internal/version": {},
 	"internal/filter":  {},
 	"internal/seal":    {".", uuid},
+	"internal/shape":   {".", uuid},
 	"internal/echo":    {".", uuid},
 	"internal/egress":  {".", "code.dny.dev/ssrf", "golang.org/x/net"},
 	"internal/devpg":   {".", pgx},
 	"internal/store":   {".", "internal/weaken", uuid, pgx, "github.com/jackc/puddle/v2"},
 	"migrations":       {pgx, "github.com/pressly/goose/v3"},
 
-	"registry":   {".", "internal/store", "internal/seal", "internal/filter", "signature", uuid, prometheus},
-	"dispatcher": {".", "registry", "internal/store", "internal/egress", "internal/weaken", "retry", "signature", uuid, prometheus},
+	"registry":   {".", "internal/store", "internal/seal", "internal/filter", "internal/shape", "signature", uuid, prometheus},
+	"dispatcher": {".", "registry", "internal/store", "internal/egress", "internal/shape", "internal/weaken", "retry", "signature", uuid, prometheus},
 	"api": {
-		".", "dispatcher", "registry", "internal/store", "internal/echo", "internal/egress", "internal/seal", "internal/filter", "retry",
-		"signature",
+		".", "dispatcher", "registry", "internal/store", "internal/echo", "internal/egress", "internal/seal", "internal/filter", "internal/shape",
+		"retry", "signature",
 		uuid, prometheus, "github.com/gorilla/mux", "github.com/go-json-experiment/json",
 	},
 	"internal/app": {
