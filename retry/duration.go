@@ -68,6 +68,19 @@ func FormatDuration(d time.Duration) string {
 	return strconv.FormatInt(int64(d/unit.size), 10) + unit.name
 }
 
+// Duration is one that is written as text as [FormatDuration] has it.
+type Duration time.Duration
+
+// MarshalText is for [encoding/json] and its like.
+func (d Duration) MarshalText() ([]byte, error) { return []byte(FormatDuration(time.Duration(d))), nil }
+
+// UnmarshalText reads what [ParseDuration] does.
+func (d *Duration) UnmarshalText(text []byte) error {
+	parsed, err := ParseDuration(string(text))
+	*d = Duration(parsed)
+	return err
+}
+
 // span is how many of the first bytes of text are in a class.
 func span(text string, in func(byte) bool) int {
 	n := 0
