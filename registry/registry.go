@@ -53,6 +53,7 @@ type Registry struct {
 	warned map[uuid.UUID]bool // webhooks that the log was told of for their secrets
 	told   map[uuid.UUID]bool // and for what they want of events
 	closed map[string]bool    // event types that it was told of for their modifiers
+	mute   map[uuid.UUID]bool // accounts that it was told of for their signing secrets
 }
 
 // New makes a registry that knows nothing; see [Registry.Load].
@@ -72,6 +73,7 @@ func New(s Source, k *seal.Keyring, o Options) *Registry {
 		warned:  make(map[uuid.UUID]bool),
 		told:    make(map[uuid.UUID]bool),
 		closed:  make(map[string]bool),
+		mute:    make(map[uuid.UUID]bool),
 	}
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)
@@ -222,6 +224,12 @@ func (r *Registry) publish(u *update, mark store.RegistryMark, kind string, bega
 		if !r.told[id] {
 			r.told[id] = true
 			r.log.Error("registry: a webhook counts as disabled", "webhook_id", id, "error", err)
+		}
+	}
+	for id, err := range u.mute {
+		if !r.mute[id] {
+			r.mute[id] = true
+			r.log.Error("registry: an account's signing secret cannot be opened", "account_id", id, "error", err)
 		}
 	}
 	for name, err := range u.closedTypes {

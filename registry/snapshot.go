@@ -23,6 +23,7 @@ type account struct {
 	own       index
 	inherited index      // those of own that want the events of descendants too
 	selection *selection // the webhooks that look into events, which own and inherited leave out; nil: none
+	signing   *secrets   // its own; nil: it never needed one
 }
 
 // Version is that of the newest change in it.

@@ -15,9 +15,12 @@ import (
 	"github.com/fanfare-webhooks/fanfare/signature"
 )
 
-// secretColumn is part of the place that a webhook's secrets are sealed for; the rest is the webhook's
-// account and id.
-const secretColumn = "webhook_secrets.sealed"
+// Parts of the places that secrets are sealed for: a webhook's with its account and id, an account's own with
+// the account and the secret's id.
+const (
+	secretColumn  = "webhook_secrets.sealed"
+	signingColumn = "signing_secrets.sealed"
+)
 
 // update makes a snapshot out of another one and what is read from the store. It is a
 // [store.RegistrySink].
@@ -35,6 +38,7 @@ type update struct {
 
 	unusable    map[uuid.UUID]error // webhooks whose wishes cannot be read
 	closedTypes map[string]error    // event types whose modifiers cannot be read
+	mute        map[uuid.UUID]error // accounts a signing secret of which does not open
 
 	awaited map[uuid.UUID]bool  // accounts that changed and did not come again yet
 	edits   map[uuid.UUID]*edit // what happens to the indexes, by account
@@ -59,6 +63,7 @@ func newUpdate(base *Snapshot, keyring *seal.Keyring, closed func(uuid.UUID, err
 		unreadable:  base.unreadable,
 		unusable:    make(map[uuid.UUID]error),
 		closedTypes: make(map[string]error),
+		mute:        make(map[uuid.UUID]error),
 		awaited:     make(map[uuid.UUID]bool),
 		edits:       make(map[uuid.UUID]*edit),
 		names:       newInterner(),
@@ -154,7 +159,7 @@ func (u *update) refuse(w *Webhook, err error) {
 // Secret implements [store.RegistrySink].
 func (u *update) Secret(s store.RegistrySecret) {
 	w, ok := u.webhooks.get(s.WebhookID)
-	if !ok || w.unreadable && len(w.secrets) == 0 {
+	if !ok || w.unreadable && len(w.open) == 0 {
 		return // older ones do not stand in for the current one
 	}
 	key, err := u.keyring.Open(seal.Place{Account: w.AccountID, Object: w.ID, Column: secretColumn}, s.Sealed)
@@ -166,7 +171,28 @@ func (u *update) Secret(s store.RegistrySecret) {
 		}
 		return
 	}
-	w.addSecret(signature.SecretFromBytes(key), s.ExpiresAt)
+	w.add(signature.SecretFromBytes(key), s.ExpiresAt)
+}
+
+// SigningSecret implements [store.RegistrySink]. Its account came before it in this update, without secrets.
+func (u *update) SigningSecret(s store.RegistrySigningSecret) {
+	a, ok := u.accounts.get(s.AccountID)
+	if !ok {
+		return
+	}
+	if a.signing == nil {
+		a.signing = new(secrets)
+	}
+	if a.signing.unreadable && len(a.signing.open) == 0 {
+		return // older ones do not stand in for the current one
+	}
+	key, err := u.keyring.Open(seal.Place{Account: s.AccountID, Object: s.ID, Column: signingColumn}, s.Sealed)
+	if err != nil {
+		a.signing.unreadable = true
+		u.mute[s.AccountID] = err
+		return
+	}
+	a.signing.add(signature.SecretFromBytes(key), s.ExpiresAt)
 }
 
 func (u *update) forgetKeys(owner uuid.UUID) {
@@ -265,6 +291,7 @@ func (u *update) done(version int64) *Snapshot {
 			own:       before.own.replace(gone, own),
 			inherited: before.inherited.replace(gone, inherited),
 			selection: selection,
+			signing:   before.signing,
 		})
 	}
 	return &Snapshot{

@@ -195,11 +195,15 @@ func dump(s *Snapshot) map[string]any {
 		return all
 	}
 	every(&s.accounts, func(id uuid.UUID, a *account) {
-		accounts[id.String()] = []any{a.parent, entries(a.own), entries(a.inherited), selected(a.selection)}
+		var signing []string
+		if a.signing != nil {
+			signing = texts(a.signing.open)
+		}
+		accounts[id.String()] = []any{a.parent, entries(a.own), entries(a.inherited), selected(a.selection), signing}
 	})
 	every(&s.webhooks, func(id uuid.UUID, w *Webhook) {
 		var texts []string
-		for _, secret := range w.secrets {
+		for _, secret := range w.open {
 			texts = append(texts, secret.Text())
 		}
 		hooks[id.String()] = []any{w.Webhook, texts, w.expires, w.unreadable, wished(w.wishes)}

@@ -42,8 +42,14 @@ type RegistrySecret struct {
 	SealedSecret
 }
 
-// RegistrySink takes in what is read: accounts first, then webhooks, then secrets, those of one webhook
-// newest first. Webhooks come without name, metadata and filter (but with its canonical form), event types with
+// RegistrySigningSecret is a secret that signs an account's one-off destinations.
+type RegistrySigningSecret struct {
+	AccountID uuid.UUID
+	SealedSecret
+}
+
+// RegistrySink takes in what is read: accounts first, then webhooks, then secrets, those of one webhook or
+// account newest first. Webhooks come without name, metadata and filter (but with its canonical form), event types with
 // name, archived and modifiers only.
 // Secrets that expired before the reading are left out. Nothing that a sink is given is used again.
 type RegistrySink interface {
@@ -54,6 +60,7 @@ type RegistrySink interface {
 	Key(RegistryKey)
 	Webhook(fanfare.Webhook)
 	Secret(RegistrySecret)
+	SigningSecret(RegistrySigningSecret)
 }
 
 // Changed names what changed between two states. What is named and does not come to the sink after it is
@@ -82,6 +89,9 @@ SELECT id, parent_id, settings -> 'signature' FROM accounts WHERE deleted_at IS 
 	secrets: `
 SELECT webhook_id, id, sealed, created_at, expires_at FROM webhook_secrets
 WHERE expires_at IS NULL OR expires_at > clock_timestamp() ORDER BY webhook_id, created_at DESC`,
+	signing: `
+SELECT account_id, id, sealed, created_at, expires_at FROM signing_secrets
+WHERE expires_at IS NULL OR expires_at > clock_timestamp() ORDER BY account_id, created_at DESC`,
 }
 
 // The statements that read only what changed.
@@ -97,9 +107,12 @@ SELECT ` + keyColumns + `, hash FROM api_keys WHERE account_id IS NULL AND '0000
 	secrets: `
 SELECT webhook_id, id, sealed, created_at, expires_at FROM webhook_secrets
 WHERE webhook_id = ANY ($1) AND (expires_at IS NULL OR expires_at > clock_timestamp()) ORDER BY webhook_id, created_at DESC`,
+	signing: `
+SELECT account_id, id, sealed, created_at, expires_at FROM signing_secrets
+WHERE account_id = ANY ($1) AND (expires_at IS NULL OR expires_at > clock_timestamp()) ORDER BY account_id, created_at DESC`,
 }
 
-type registrySQL struct{ accounts, eventTypes, keys, webhooks, secrets string }
+type registrySQL struct{ accounts, eventTypes, keys, webhooks, secrets, signing string }
 
 // RegistryHead answers the registry's present state. It is one cheap statement.
 func (s *Store) RegistryHead(ctx context.Context) (RegistryMark, error) {
@@ -224,6 +237,7 @@ func (q *registrySQL) read(ctx context.Context, tx pgx.Tx, sink RegistrySink, ch
 	each(ctx, &r, q.keys, changed.KeyOwners, scanRegistryKey, sink.Key)
 	each(ctx, &r, q.webhooks, changed.Webhooks, scanWebhook, sink.Webhook)
 	each(ctx, &r, q.secrets, changed.Webhooks, scanRegistrySecret, sink.Secret)
+	each(ctx, &r, q.signing, changed.Accounts, scanRegistrySigningSecret, sink.SigningSecret)
 	return r.err
 }
 
@@ -280,6 +294,13 @@ func scanRegistryKey(row pgx.Row, k *RegistryKey) error {
 func scanRegistrySecret(row pgx.Row, s *RegistrySecret) error {
 	var expires *time.Time
 	err := row.Scan(&s.WebhookID, &s.ID, &s.Sealed, &s.CreatedAt, &expires)
+	s.ExpiresAt = deref(expires)
+	return err
+}
+
+func scanRegistrySigningSecret(row pgx.Row, s *RegistrySigningSecret) error {
+	var expires *time.Time
+	err := row.Scan(&s.AccountID, &s.ID, &s.Sealed, &s.CreatedAt, &expires)
 	s.ExpiresAt = deref(expires)
 	return err
 }

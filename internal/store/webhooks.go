@@ -298,7 +298,7 @@ type SealedSecret struct {
 	ExpiresAt time.Time // zero: does not expire
 }
 
-// maxSecrets is how many secrets may sign for a webhook at once: each adds to the header of every
+// maxSecrets is how many secrets may sign for a webhook, or an account's one-off destinations, at once: each adds to the header of every
 // request.
 const maxSecrets = 10
 
@@ -321,12 +321,7 @@ func (s *Store) WebhookSecrets(ctx context.Context, account, id uuid.UUID) ([]Se
 SELECT s.id, s.sealed, s.created_at, s.expires_at FROM webhooks w JOIN webhook_secrets s ON s.webhook_id = w.id
 WHERE w.account_id = $1 AND w.id = $2 AND w.deleted_at IS NULL AND (s.expires_at IS NULL OR s.expires_at > clock_timestamp())
 ORDER BY s.created_at DESC`, account, id)
-	list, err := collect(rows, err, func(row pgx.Row, s *SealedSecret) error {
-		var expires *time.Time
-		err := row.Scan(&s.ID, &s.Sealed, &s.CreatedAt, &expires)
-		s.ExpiresAt = deref(expires)
-		return err
-	})
+	list, err := collect(rows, err, scanSecret)
 	if err == nil && len(list) == 0 { // a webhook always has a current one
 		err = ErrNotFound
 	}
@@ -334,6 +329,13 @@ ORDER BY s.created_at DESC`, account, id)
 		return nil, fmt.Errorf("read a webhook's secrets: %w", err)
 	}
 	return list, nil
+}
+
+func scanSecret(row pgx.Row, s *SealedSecret) error {
+	var expires *time.Time
+	err := row.Scan(&s.ID, &s.Sealed, &s.CreatedAt, &expires)
+	s.ExpiresAt = deref(expires)
+	return err
 }
 
 // RotateWebhookSecret makes next the current secret of a webhook. The others sign too for overlap from
