@@ -3,7 +3,6 @@ package api
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"strings"
 	"time"
@@ -173,24 +172,9 @@ func (s *Server) listSecrets(c *call) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	var w writer
-	w.open()
-	w.list("data")
-	for _, secret := range sealed {
-		key, err := s.keyring.Open(seal.Place{Account: c.account, Object: id, Column: SecretColumn}, secret.Sealed)
-		if err != nil {
-			return answer{}, fmt.Errorf("open a webhook's secret: %w", err)
-		}
-		w.open()
-		w.id("id", secret.ID)
-		w.text("secret", signature.SecretFromBytes(key).Text())
-		w.time("created_at", secret.CreatedAt)
-		w.time("expires_at", secret.ExpiresAt)
-		w.close()
-	}
-	w.endList()
-	w.close()
-	return answer{status: http.StatusOK, body: w.b}, nil
+	return s.secretsAnswer(sealed, func(*store.SealedSecret) seal.Place {
+		return seal.Place{Account: c.account, Object: id, Column: SecretColumn}
+	})
 }
 
 func (s *Server) rotateSecret(c *call) (answer, error) {
@@ -198,27 +182,15 @@ func (s *Server) rotateSecret(c *call) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	overlap := defaultOverlap
-	err = c.decode(field{name: "overlap", take: func(v value) {
-		if !v.null() {
-			overlap, _ = v.duration(0, maxOverlap)
-		}
-	}})
+	overlap, err := c.overlap()
 	if err != nil {
 		return answer{}, err
 	}
 	secret, sealed := s.newSecret(signature.Secret{}, c.account, id)
-	build := func() answer {
-		var w writer
-		w.open()
-		w.id("id", sealed.ID)
-		w.text("secret", secret.Text())
-		w.close()
-		return answer{status: http.StatusOK, body: w.b}
-	}
+	build := func() answer { return newSecretAnswer(sealed.ID, secret) }
 	err = s.store.RotateWebhookSecret(c.r.Context(), c.account, id, sealed, overlap, s.once(c, build))
 	if errors.Is(err, store.ErrTooMany) {
-		err = refuse("/overlap", codeTooMany, "leaves too many secrets: choose a shorter one")
+		err = errManySecrets
 	}
 	return s.done(c, err, build)
 }

@@ -41,6 +41,8 @@ var success = map[string]struct {
 	"GET /v1/accounts/{account}/webhooks/{webhook}/attempts":        {200, ""},
 	"GET /v1/accounts/{account}/deliveries":                         {200, ""},
 	"GET /v1/accounts/{account}/errors":                             {200, ""},
+	"GET /v1/accounts/{account}/signing-secrets":                    {200, ""},
+	"POST /v1/accounts/{account}/signing-secrets/rotate":            {200, ""},
 
 	"GET /v1/event-types":                {200, ""},
 	"GET /v1/event-types/{name}":         {200, ""},

@@ -82,6 +82,9 @@ func (s *Server) routes() []route {
 		},
 		{method: "GET", path: account + "/errors", scope: fanfare.ScopeRead, handle: (*Server).listErrors, params: page},
 
+		{method: "GET", path: account + "/signing-secrets", scope: fanfare.ScopeSecrets, handle: (*Server).listSigningSecrets},
+		{method: "POST", path: account + "/signing-secrets/rotate", scope: fanfare.ScopeWrite, body: maxBody, once: true, handle: (*Server).rotateSigningSecret},
+
 		{method: "GET", path: "/v1/event-types", handle: (*Server).listEventTypes, params: page},
 		{method: "GET", path: eventType, handle: (*Server).getEventType},
 		{method: "PUT", path: eventType, scope: fanfare.ScopeWrite, platform: true, body: maxPublishBody, handle: (*Server).putEventType},

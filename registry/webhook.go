@@ -54,4 +54,3 @@ func readWishes(w *fanfare.Webhook) (read *wishes, err error) {
 	}
 	return read, nil
 }
-
