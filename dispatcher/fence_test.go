@@ -45,6 +45,21 @@ func TestSendersGoOnWhenTheLeaseLapsedBetweenTwoRenewals(t *testing.T) {
 	r.next(rc)
 }
 
+func TestANodeThatHadLostItsLeaseKnowsWhatHasChangedBeforeItSendsAgain(t *testing.T) {
+	r := newRig(t)
+	w := r.webhook("http://127.0.0.1:1")
+	reg := registry.New(r.store, r.keyring, registry.Options{})
+	r.ok(reg.Load(t.Context()))
+	d := testNode{Dispatcher: New(r.store, reg, nil, Options{})} // nothing but this test renews
+	r.ok(d.join(t.Context()))
+	r.ok(r.store.DeleteWebhook(t.Context(), r.account, w.ID, 0))
+	d.lapse()
+	r.ok(d.renew(t.Context()))
+	if reg.Snapshot().Webhook(w.ID) != nil {
+		t.Error("it may send to a webhook that was deleted while it could not know")
+	}
+}
+
 func TestOneAccountLeavesTheOthersRoomInMemory(t *testing.T) {
 	q := testQueue(10, 100, 1000, 1<<20)
 	for hook := range byte(20) {

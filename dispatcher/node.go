@@ -129,11 +129,16 @@ func (d *Dispatcher) join(ctx context.Context) error {
 	return d.renew(ctx)
 }
 
+// renew asks for another term. A node that may start no request by then first learns what has changed since it
+// could: a webhook may be gone.
 func (d *Dispatcher) renew(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, renewEvery)
 	defer cancel()
 	sent := time.Now()
 	l, err := d.store.Renew(ctx, d.node.id(), leaseTerm)
+	if err == nil && !d.node.mayStart() {
+		err = d.registry.CatchUp(ctx)
+	}
 	if err != nil {
 		return err
 	}
