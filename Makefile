@@ -1,7 +1,7 @@
 # Everything that a developer or a build machine does here. What a target needs beyond Go, it says.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test fuzz chaos simulation check bench build generate format vet staticcheck generated modules
+.PHONY: help run test fuzz chaos simulation shapes check bench build generate format vet staticcheck generated modules
 
 TOOL := go tool -modfile=tools/go.mod
 
@@ -46,17 +46,22 @@ RUN ?=
 LONG ?=
 # How many lives `simulation` simulates.
 SEEDS ?= 10000
+# How many made-up bodies `shapes` writes.
+BODIES ?= 100000
 
 # The lanes measure: one after the other, and without the race detector.
 chaos: ## prove what is promised by breaking things, and that each proof can fail (RUN=C1, LONG=1, LAB_REPORT=DIR; see docs/reliability.md)
 	@tools/postgres.sh
 	@go vet -tags chaos ./internal/lab
-	@$(if $(RUN),,$(MAKE) --no-print-directory simulation)
+	@$(if $(RUN),,$(MAKE) --no-print-directory simulation shapes)
 	@LONG=$(LONG) go test -tags chaos -count=1 -v -timeout 2h -run 'Test(Chaos|Controls)/^$(RUN)' ./internal/lab
 
 simulation: ## live ten thousand random lives of nodes in virtual time, and find the bugs that are planted (SEEDS=100000)
 	SIM_SEEDS=$(SEEDS) go test -count=1 -timeout 2h -run 'TestSimulation$$' ./dispatcher
 	go test -count=1 -timeout 1h -tags weakened -run TestSimulationFindsPlantedBugs ./dispatcher
+
+shapes: ## hold a hundred thousand made-up bodies against what Node.js writes (BODIES=1000000)
+	SHAPE_BODIES=$(BODIES) go test -count=1 -v -timeout 1h -run 'TestECMAScriptIsWhatNodeWrites$$' ./internal/shape
 
 check: format vet staticcheck generated modules ## everything that can be said about the code without running it
 	@echo "check: good"

@@ -38,7 +38,7 @@ func (s *Shape) form(e *fanfare.Event, data []byte) ([]byte, error) {
 		w.dst = appendUUID(append(w.dst, "&account_id="...), e.AccountID)
 		w.name = append(w.name, "data"...)
 	}
-	ok := w.value(0) && w.end()
+	ok := w.peek() == '{' && w.value(0) && w.end()
 	switch {
 	case w.err != nil:
 		return nil, w.err
