@@ -63,7 +63,7 @@ func (s *Server) ensureSigningSecret(ctx context.Context, account uuid.UUID) err
 func (s *Server) newSigningSecret(account uuid.UUID) (signature.Secret, store.SealedSecret) {
 	secret, id := signature.GenerateSecret(), newID()
 	place := seal.Place{Account: account, Object: id, Column: SigningColumn}
-	return secret, store.SealedSecret{ID: id, Sealed: s.keyring.Seal(place, secret.Bytes())}
+	return secret, store.SealedSecret{ID: id, Sealed: s.keyring.Seal(place, secret.Stored())}
 }
 
 // overlap reads the body of a rotation.
@@ -90,7 +90,7 @@ func (s *Server) secretsAnswer(sealed []store.SealedSecret, place func(*store.Se
 		}
 		w.open()
 		w.id("id", secret.ID)
-		w.text("secret", signature.SecretFromBytes(key).Text())
+		w.text("secret", signature.SecretFromStored(key).Text())
 		w.time("created_at", secret.CreatedAt)
 		w.time("expires_at", secret.ExpiresAt)
 		w.close()

@@ -16,7 +16,7 @@ import (
 )
 
 // SecretColumn is the place's column under which the secrets of webhooks are sealed: the bytes of
-// [signature.Secret.Bytes], with the webhook's account and id.
+// [signature.Secret.Stored], with the webhook's account and id.
 const SecretColumn = "webhook_secrets.sealed"
 
 func (s *Server) createWebhook(c *call) (answer, error) {
@@ -67,7 +67,7 @@ func (s *Server) newSecret(given signature.Secret, account, webhook uuid.UUID) (
 		given = signature.GenerateSecret()
 	}
 	place := seal.Place{Account: account, Object: webhook, Column: SecretColumn}
-	return given, store.SealedSecret{ID: newID(), Sealed: s.keyring.Seal(place, given.Bytes())}
+	return given, store.SealedSecret{ID: newID(), Sealed: s.keyring.Seal(place, given.Stored())}
 }
 
 func webhookPath(w *fanfare.Webhook) string {

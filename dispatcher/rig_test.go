@@ -82,7 +82,7 @@ func (r *rig) webhook(url string, schedule ...time.Duration) *fanfare.Webhook {
 		RetrySchedule: schedule, MaxInFlight: 32, Metadata: []byte("{}"),
 	}
 	place := seal.Place{Account: w.AccountID, Object: w.ID, Column: "webhook_secrets.sealed"}
-	secret := store.SealedSecret{ID: uuid.Must(uuid.NewV7()), Sealed: r.keyring.Seal(place, signature.GenerateSecret().Bytes())}
+	secret := store.SealedSecret{ID: uuid.Must(uuid.NewV7()), Sealed: r.keyring.Seal(place, signature.GenerateSecret().Stored())}
 	r.ok(r.store.CreateWebhook(r.Context(), w, secret, 100, nil))
 	return w
 }

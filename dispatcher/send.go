@@ -8,7 +8,6 @@ import (
 	"math"
 	"math/rand/v2"
 	"net/http"
-	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -20,7 +19,6 @@ import (
 	"github.com/fanfare-webhooks/fanfare/internal/weaken"
 	"github.com/fanfare-webhooks/fanfare/registry"
 	"github.com/fanfare-webhooks/fanfare/retry"
-	"github.com/fanfare-webhooks/fanfare/signature"
 )
 
 // maxTakeovers is how many nodes may die with a retry in hand before it is suspected of killing them.
@@ -167,7 +165,7 @@ func (d *Dispatcher) lookup(dl *delivery) (*registry.Webhook, fanfare.Reason) {
 // attempt makes one request, unless there is none for a fault, and turns what came back into an outcome.
 func (d *Dispatcher) attempt(dl *delivery, w *registry.Webhook, req *egress.Request, fault *egress.Result) (store.Outcome, lesson) {
 	a := d.newAttempt(dl, w)
-	a.Number, a.URL, a.Method = dl.number+1, w.URL, http.MethodPost
+	a.Number, a.URL, a.Method = dl.number+1, w.URL, w.Method()
 	first := dl.number == 0
 	if first {
 		dl.firstAt = a.StartedAt
@@ -247,66 +245,6 @@ func answered(code fanfare.ErrorCode, status int) string {
 	default:
 		return ""
 	}
-}
-
-// request makes the request, or says why there is none. The bytes depend on the event alone, so that
-// every try sends the same.
-func (d *Dispatcher) request(dl *delivery, w *registry.Webhook) (*egress.Request, *egress.Result) {
-	now := time.Now()
-	own := func(detail string) (*egress.Request, *egress.Result) {
-		return nil, &egress.Result{StartedAt: now, Error: fanfare.ErrOwn, Detail: detail, OwnFault: true}
-	}
-	data := dl.event.data
-	if data == nil {
-		ctx, cancel := context.WithTimeout(d.sendCtx, engineDeadline)
-		defer cancel()
-		events, err := d.store.EventsByID(ctx, []uuid.UUID{dl.event.id}, math.MaxInt64)
-		if err != nil {
-			return own("the event could not be read")
-		}
-		e := events[dl.event.id]
-		if e == nil {
-			return nil, &egress.Result{StartedAt: now, Error: fanfare.ErrRequest, Detail: "the event is no longer kept"}
-		}
-		data = e.Data
-	}
-	now = time.Now()
-	secrets := w.Secrets(now)
-	if len(secrets) == 0 {
-		return own("the webhook's secret could not be opened")
-	}
-	id, body := dl.event.id.String(), envelope(dl.event, data)
-	h := []egress.Field{
-		{Name: signature.HeaderID, Value: id},
-		{Name: signature.HeaderTimestamp, Value: strconv.FormatInt(now.Unix(), 10)},
-		{Name: signature.HeaderSignature, Value: signature.Sign(id, now, body, secrets...)},
-		{Name: "Content-Type", Value: "application/json"},
-		{Name: "X-Fanfare-Webhook-Id", Value: w.ID.String()},
-		{Name: "X-Fanfare-Account-Id", Value: w.AccountID.String()},
-		{Name: "X-Fanfare-Event-Type", Value: dl.event.typ},
-		{Name: "X-Fanfare-Attempt", Value: strconv.Itoa(dl.number + 1)},
-	}
-	return &egress.Request{Method: http.MethodPost, URL: w.URL, Header: h, Body: body, Timeout: w.Timeout}, nil
-}
-
-// envelope is the body that a receiver gets. None of the values but data could need escaping.
-func envelope(e *event, data []byte) []byte {
-	at := e.occurredAt
-	if at.IsZero() {
-		at = fanfare.EventTime(e.id)
-	}
-	b := make([]byte, 0, len(data)+len(e.typ)+192)
-	b = append(b, `{"id":"`...)
-	b = append(b, e.id.String()...)
-	b = append(b, `","type":"`...)
-	b = append(b, e.typ...)
-	b = append(b, `","timestamp":"`...)
-	b = at.UTC().AppendFormat(b, "2006-01-02T15:04:05.000Z07:00")
-	b = append(b, `","account_id":"`...)
-	b = append(b, e.account.String()...)
-	b = append(b, `","data":`...)
-	b = append(b, data...)
-	return append(b, '}')
 }
 
 // disableGone switches a webhook off whose receiver answered 410. It tries until that is durable, since

@@ -51,7 +51,7 @@ type Registry struct {
 	mark   store.RegistryMark // of current
 	away   bool               // Postgres did not answer the last poll
 	warned map[uuid.UUID]bool // webhooks that the log was told of for their secrets
-	told   map[uuid.UUID]bool // and for what they want of events
+	told   map[uuid.UUID]bool // webhooks and accounts that it was told of for what cannot be read
 	closed map[string]bool    // event types that it was told of for their modifiers
 	mute   map[uuid.UUID]bool // accounts that it was told of for their signing secrets
 }
@@ -230,6 +230,12 @@ func (r *Registry) publish(u *update, mark store.RegistryMark, kind string, bega
 		if !r.mute[id] {
 			r.mute[id] = true
 			r.log.Error("registry: an account's signing secret cannot be opened", "account_id", id, "error", err)
+		}
+	}
+	for id, err := range u.unsigned {
+		if !r.told[id] {
+			r.told[id] = true
+			r.log.Error("registry: an account's webhooks are signed as above it", "account_id", id, "error", err)
 		}
 	}
 	for name, err := range u.closedTypes {

@@ -94,13 +94,13 @@ func (b *bed) account(parent uuid.UUID) uuid.UUID {
 
 func (b *bed) sealed(account, webhook uuid.UUID, s signature.Secret) store.SealedSecret {
 	place := seal.Place{Account: account, Object: webhook, Column: "webhook_secrets.sealed"}
-	return store.SealedSecret{ID: uuid.Must(uuid.NewV7()), Sealed: b.keyring.Seal(place, s.Bytes())}
+	return store.SealedSecret{ID: uuid.Must(uuid.NewV7()), Sealed: b.keyring.Seal(place, s.Stored())}
 }
 
 func (b *bed) signing(account uuid.UUID, s signature.Secret) store.SealedSecret {
 	id := uuid.Must(uuid.NewV7())
 	place := seal.Place{Account: account, Object: id, Column: "signing_secrets.sealed"}
-	return store.SealedSecret{ID: id, Sealed: b.keyring.Seal(place, s.Bytes())}
+	return store.SealedSecret{ID: id, Sealed: b.keyring.Seal(place, s.Stored())}
 }
 
 func (b *bed) webhook(account uuid.UUID, s signature.Secret, patterns ...string) *fanfare.Webhook {

@@ -14,12 +14,12 @@ import (
 type secrets struct {
 	open       []signature.Secret // newest first
 	expires    []time.Time        // when each of them does, zero for never, none after the one before it; nil: never
-	unreadable bool               // one does not open, by our own fault
+	unreadable bool               // one, or the value of a header, does not open, by our own fault
 }
 
 // Secrets are what signs at now, newest first. They are not to be written to. If there are none, the
-// current one cannot be opened with the keys that are here: nothing can be sent, and that is not the
-// receiver's fault.
+// current one, or the value of a header, cannot be opened with the keys that are here: nothing can be sent,
+// and that is not the receiver's fault.
 func (s *secrets) Secrets(now time.Time) []signature.Secret {
 	valid := len(s.open)
 	for valid > 0 && s.expires != nil && !s.expires[valid-1].IsZero() && !s.expires[valid-1].After(now) {

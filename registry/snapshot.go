@@ -14,6 +14,7 @@ type Snapshot struct {
 	keys       shards[[32]byte, *fanfare.Key]
 	keysOf     shards[uuid.UUID, [][32]byte] // by owner; nil: the platform
 	types      map[string]*eventType
+	schemed    int // accounts that say how their webhooks are signed
 	unreadable int // webhooks a secret of which does not open
 }
 
@@ -24,6 +25,7 @@ type account struct {
 	inherited index      // those of own that want the events of descendants too
 	selection *selection // the webhooks that look into events, which own and inherited leave out; nil: none
 	signing   *secrets   // its own; nil: it never needed one
+	schemes   *schemes   // how its webhooks are signed; nil: as above it
 }
 
 // Version is that of the newest change in it.

@@ -26,7 +26,7 @@ const (
 // [store.RegistrySink].
 type update struct {
 	keyring *seal.Keyring
-	closed  func(webhook uuid.UUID, err error) // a secret does not open
+	closed  func(webhook uuid.UUID, err error) // a secret, or the value of a header, does not open
 
 	accounts   draft[uuid.UUID, *account]
 	webhooks   draft[uuid.UUID, *Webhook]
@@ -34,9 +34,11 @@ type update struct {
 	keysOf     draft[uuid.UUID, [][32]byte]
 	types      map[string]*eventType // shared with the base until typesMine
 	typesMine  bool
+	schemed    int
 	unreadable int
 
-	unusable    map[uuid.UUID]error // webhooks whose wishes cannot be read
+	unusable    map[uuid.UUID]error // webhooks whose wishes or options cannot be read
+	unsigned    map[uuid.UUID]error // accounts whose signature schemes cannot be read
 	closedTypes map[string]error    // event types whose modifiers cannot be read
 	mute        map[uuid.UUID]error // accounts a signing secret of which does not open
 
@@ -60,8 +62,10 @@ func newUpdate(base *Snapshot, keyring *seal.Keyring, closed func(uuid.UUID, err
 		keys:        base.keys.draft(),
 		keysOf:      base.keysOf.draft(),
 		types:       base.types,
+		schemed:     base.schemed,
 		unreadable:  base.unreadable,
 		unusable:    make(map[uuid.UUID]error),
+		unsigned:    make(map[uuid.UUID]error),
 		closedTypes: make(map[string]error),
 		mute:        make(map[uuid.UUID]error),
 		awaited:     make(map[uuid.UUID]bool),
@@ -94,8 +98,23 @@ func (u *update) Account(a store.RegistryAccount) {
 	next := &account{parent: a.ParentID}
 	if before, ok := u.accounts.get(a.ID); ok {
 		next.own, next.inherited, next.selection = before.own, before.inherited, before.selection
+		u.unsign(before)
+	}
+	var err error
+	if next.schemes, err = u.names.schemed(a.Signature); err != nil {
+		u.unsigned[a.ID] = err
+	}
+	if next.schemes != nil {
+		u.schemed++
 	}
 	u.accounts.set(a.ID, next)
+}
+
+// unsign is told of each account that goes.
+func (u *update) unsign(a *account) {
+	if a.schemes != nil {
+		u.schemed--
+	}
 }
 
 // EventType implements [store.RegistrySink].
@@ -125,6 +144,7 @@ func (u *update) Webhook(w fanfare.Webhook) {
 	w.RetrySchedule = u.names.schedule(w.RetrySchedule)
 	next := &Webhook{Webhook: w}
 	u.takeWishes(next)
+	u.takeOptions(next)
 	u.webhooks.set(w.ID, next)
 	e := u.edit(w.AccountID)
 	e.added = append(e.added, next)
@@ -149,7 +169,6 @@ var errNoRoom = errors.New("the filters of the account look at too many places")
 
 // refuse makes a webhook that this update has made count as disabled, until it is changed.
 func (u *update) refuse(w *Webhook, err error) {
-	w.wishes = nil
 	u.unusable[w.ID] = err
 	if w.Disabled == nil {
 		w.Disabled = unusable(&w.Webhook, err)
@@ -164,14 +183,10 @@ func (u *update) Secret(s store.RegistrySecret) {
 	}
 	key, err := u.keyring.Open(seal.Place{Account: w.AccountID, Object: w.ID, Column: secretColumn}, s.Sealed)
 	if err != nil {
-		if !w.unreadable {
-			w.unreadable = true
-			u.unreadable++
-			u.closed(w.ID, err)
-		}
+		u.cannotOpen(w, err)
 		return
 	}
-	w.add(signature.SecretFromBytes(key), s.ExpiresAt)
+	w.add(signature.SecretFromStored(key), s.ExpiresAt)
 }
 
 // SigningSecret implements [store.RegistrySink]. Its account came before it in this update, without secrets.
@@ -192,7 +207,16 @@ func (u *update) SigningSecret(s store.RegistrySigningSecret) {
 		u.mute[s.AccountID] = err
 		return
 	}
-	a.signing.add(signature.SecretFromBytes(key), s.ExpiresAt)
+	a.signing.add(signature.SecretFromStored(key), s.ExpiresAt)
+}
+
+// cannotOpen notes that a secret of a webhook does not open.
+func (u *update) cannotOpen(w *Webhook, err error) {
+	if !w.unreadable {
+		w.unreadable = true
+		u.unreadable++
+		u.closed(w.ID, err)
+	}
 }
 
 func (u *update) forgetKeys(owner uuid.UUID) {
@@ -231,6 +255,7 @@ func (u *update) forgetAccount(id uuid.UUID) {
 		u.forgetWebhook(c.webhook.ID)
 	}
 	u.forgetKeys(id)
+	u.unsign(a)
 	u.accounts.delete(id)
 }
 
@@ -270,6 +295,7 @@ func (u *update) done(version int64) *Snapshot {
 		}
 		selection, over := before.selection.edit(e.gone, choosy)
 		for _, w := range over {
+			w.wishes = nil
 			u.refuse(w, errNoRoom)
 		}
 		var own, inherited index
@@ -292,6 +318,7 @@ func (u *update) done(version int64) *Snapshot {
 			inherited: before.inherited.replace(gone, inherited),
 			selection: selection,
 			signing:   before.signing,
+			schemes:   before.schemes,
 		})
 	}
 	return &Snapshot{
@@ -301,6 +328,7 @@ func (u *update) done(version int64) *Snapshot {
 		keys:       u.keys.done(),
 		keysOf:     u.keysOf.done(),
 		types:      u.types,
+		schemed:    u.schemed,
 		unreadable: u.unreadable,
 	}
 }
@@ -311,13 +339,14 @@ type interner struct {
 	lists     map[string][]string
 	schedules map[string][]time.Duration
 	wishes    map[string]*wishes
+	schemes   map[string]*schemes
 	buf       []byte
 }
 
 func newInterner() interner {
 	return interner{
 		texts: make(map[string]string), lists: make(map[string][]string), schedules: make(map[string][]time.Duration),
-		wishes: make(map[string]*wishes),
+		wishes: make(map[string]*wishes), schemes: make(map[string]*schemes),
 	}
 }
 
@@ -356,6 +385,20 @@ func (in *interner) wished(w *fanfare.Webhook) (*wishes, error) {
 		in.wishes[string(in.buf)] = one
 	}
 	return one, err
+}
+
+// schemed reads how an account has its webhooks signed; nil: it does not say.
+func (in *interner) schemed(stored []byte) (*schemes, error) {
+	if one, ok := in.schemes[string(stored)]; ok {
+		return one, nil
+	}
+	list, err := readSchemes(stored)
+	if err != nil || list == nil {
+		return nil, err
+	}
+	one := &schemes{list}
+	in.schemes[string(stored)] = one
+	return one, nil
 }
 
 func (in *interner) schedule(l []time.Duration) []time.Duration {

@@ -16,11 +16,13 @@ import (
 	"github.com/fanfare-webhooks/fanfare"
 	"github.com/fanfare-webhooks/fanfare/internal/seal"
 	"github.com/fanfare-webhooks/fanfare/internal/store"
+	"github.com/fanfare-webhooks/fanfare/signature"
 )
 
 // world is what the database holds, as plain as can be.
 type world struct {
 	accounts map[uuid.UUID]uuid.UUID // → parent
+	signing  map[uuid.UUID]string    // accounts that say how their webhooks are signed
 	webhooks map[uuid.UUID]fanfare.Webhook
 	keys     map[uuid.UUID]store.RegistryKey
 	types    map[string]fanfare.EventType
@@ -31,6 +33,7 @@ type world struct {
 func newWorld() *world {
 	return &world{
 		accounts: make(map[uuid.UUID]uuid.UUID),
+		signing:  make(map[uuid.UUID]string),
 		webhooks: make(map[uuid.UUID]fanfare.Webhook),
 		keys:     make(map[uuid.UUID]store.RegistryKey),
 		types:    make(map[string]fanfare.EventType),
@@ -64,7 +67,7 @@ func (w *world) tell(sink store.RegistrySink, all bool) {
 	}
 	for id, parent := range w.accounts {
 		if all || slices.Contains(c.Accounts, id) {
-			sink.Account(store.RegistryAccount{ID: id, ParentID: parent})
+			sink.Account(store.RegistryAccount{ID: id, ParentID: parent, Signature: []byte(w.signing[id])})
 		}
 	}
 	for name, t := range w.types {
@@ -89,12 +92,26 @@ var (
 	somePatterns = rapid.SliceOfN(rapid.SampledFrom([]string{"*", "a.*", "a.b.*", "ab.*", "b.*", "a", "a.b", "a.b.c", "a.c", "a_b"}), 1, 5)
 )
 
+// someOptions are some that are sound, none, and some that cannot be read.
+var someOptions = rapid.SampledFrom([]*fanfare.Options{
+	nil, nil,
+	{Method: "GET", Raw: true, Headers: []fanfare.Header{{Name: "X-A", Value: "{event_id}"}}, CustomData: []byte(`{"a":"b"}`)},
+	{Signature: []byte(`[{"scheme":"hmac-sha256","header":"X-S"}]`)},
+	{Form: true, CustomData: []byte(`{"a":1}`)},
+})
+
 // change does one thing that the API can do.
 func (w *world) change(t *rapid.T) {
 	accounts, webhooks, keys := sorted(w.accounts), sorted(w.webhooks), sorted(w.keys)
 	pick := func(ids []uuid.UUID) uuid.UUID { return rapid.SampledFrom(ids).Draw(t, "which") }
 	parent := func() uuid.UUID { return pick(append([]uuid.UUID{uuid.Nil}, accounts...)) }
-	switch what := rapid.IntRange(0, 9).Draw(t, "what"); {
+	switch what := rapid.IntRange(0, 10).Draw(t, "what"); {
+	case what == 10 && len(accounts) > 0:
+		id := pick(accounts)
+		w.signing[id] = rapid.SampledFrom([]string{
+			"", `[{"scheme":"standard"}]`, `[{"scheme":"hmac-sha512","header":"X-S"}]`, `[{"scheme":"rot13"}]`,
+		}).Draw(t, "signature")
+		w.changed.Accounts = append(w.changed.Accounts, id)
 	case what == 0 || len(accounts) == 0:
 		id := w.id()
 		w.accounts[id] = parent()
@@ -115,6 +132,7 @@ func (w *world) change(t *rapid.T) {
 		}
 		for _, id := range gone {
 			delete(w.accounts, id)
+			delete(w.signing, id)
 		}
 		maps.DeleteFunc(w.webhooks, func(_ uuid.UUID, h fanfare.Webhook) bool { return slices.Contains(gone, h.AccountID) })
 		maps.DeleteFunc(w.keys, func(_ uuid.UUID, k store.RegistryKey) bool {
@@ -147,14 +165,14 @@ func (w *world) change(t *rapid.T) {
 		h := w.webhooks[pick(webhooks)]
 		h.Version++
 		h.EventTypes, h.IncludeSubaccounts = somePatterns.Draw(t, "patterns"), rapid.Bool().Draw(t, "subaccounts")
-		h.Wishes = drawWishes(t)
+		h.Wishes, h.Options = drawWishes(t), someOptions.Draw(t, "options")
 		w.webhooks[h.ID] = h
 		w.changed.Webhooks = append(w.changed.Webhooks, h.ID)
 	default:
 		h := fanfare.Webhook{
 			ID: w.id(), AccountID: pick(accounts), Version: 1, RetrySchedule: []time.Duration{time.Minute},
 			EventTypes: somePatterns.Draw(t, "patterns"), IncludeSubaccounts: rapid.Bool().Draw(t, "subaccounts"),
-			Wishes: drawWishes(t),
+			Wishes: drawWishes(t), Options: someOptions.Draw(t, "options"),
 		}
 		w.webhooks[h.ID] = h
 		w.changed.Webhooks = append(w.changed.Webhooks, h.ID)
@@ -199,14 +217,14 @@ func dump(s *Snapshot) map[string]any {
 		if a.signing != nil {
 			signing = texts(a.signing.open)
 		}
-		accounts[id.String()] = []any{a.parent, entries(a.own), entries(a.inherited), selected(a.selection), signing}
+		accounts[id.String()] = []any{a.parent, entries(a.own), entries(a.inherited), selected(a.selection), signing, signed(s.Schemes(id))}
 	})
 	every(&s.webhooks, func(id uuid.UUID, w *Webhook) {
 		var texts []string
 		for _, secret := range w.open {
 			texts = append(texts, secret.Text())
 		}
-		hooks[id.String()] = []any{w.Webhook, texts, w.expires, w.unreadable, wished(w.wishes)}
+		hooks[id.String()] = []any{w.Webhook, texts, w.expires, w.unreadable, wished(w.wishes), requested(w.request)}
 	})
 	every(&s.keys, func(hash [32]byte, k *fanfare.Key) { keys[fmt.Sprintf("%x", hash)] = *k })
 	every(&s.keysOf, func(owner uuid.UUID, hashes [][32]byte) {
@@ -221,10 +239,26 @@ func dump(s *Snapshot) map[string]any {
 	for name, t := range s.types {
 		types[name] = []any{t.archived, t.modifiers, t.closed}
 	}
+	schemed := 0
+	every(&s.accounts, func(_ uuid.UUID, a *account) {
+		if a.schemes != nil {
+			schemed++
+		}
+	})
 	return map[string]any{
+		"schemed":  s.schemed - schemed,
 		"accounts": accounts, "webhooks": hooks, "keys": keys, "owners": owners, "types": types, "unreadable": s.unreadable,
 		"counts": []int{s.accounts.len - len(accounts), s.webhooks.len - len(hooks), s.keys.len - len(keys), s.keysOf.len - len(owners)},
 	}
+}
+
+func signed(schemes []signature.Scheme) string { return fmt.Sprintf("%+v", schemes) }
+
+func requested(r *Request) string {
+	if r == nil {
+		return ""
+	}
+	return fmt.Sprint(r.Method, r.Shape != nil, r.Headers, signed(r.Schemes))
 }
 
 // wished is what webhooks want, but for their filter, which is only there or not.

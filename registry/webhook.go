@@ -5,21 +5,25 @@ import (
 	"github.com/fanfare-webhooks/fanfare/internal/filter"
 )
 
-// Webhook is a webhook as it is sent to. It never changes: an edit makes another one. Its Name, Metadata and
-// Wishes are not held in memory as such.
+// Webhook is a webhook as it is sent to. It never changes: an edit makes another one. Its Name, Metadata,
+// Wishes and Options are not held in memory as such.
 type Webhook struct {
 	fanfare.Webhook
-	wishes *wishes // nil: none
+	wishes  *wishes  // nil: none
+	request *Request // nil: as by default
 	secrets
 }
 
 // Enabled says whether anything may be sent.
 func (w *Webhook) Enabled() bool { return w.Disabled == nil }
 
-// Unusable says why a webhook counts as disabled although nobody disabled it: what it wants of events
-// cannot be read by this version, so nobody can tell which are its own. It is nil if all is well.
+// Unusable says why a webhook counts as disabled although nobody disabled it: what it wants of events, or how
+// it wants them sent, cannot be read by this version. It is nil if all is well.
 func Unusable(w *fanfare.Webhook) *fanfare.Disabled {
 	_, err := readWishes(w)
+	if err == nil {
+		_, err = NewRequest(w.Options, func(*fanfare.Header) (string, error) { return "", nil })
+	}
 	if err == nil || w.Disabled != nil {
 		return nil
 	}

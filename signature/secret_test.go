@@ -22,10 +22,64 @@ func TestParseSecretReadsItsOwnText(t *testing.T) {
 			if err != nil {
 				t.Fatalf("%q: %v", given, err)
 			}
-			if !bytes.Equal(secret.Bytes(), key) || secret.Text() != text {
+			if !bytes.Equal(secret.Bytes(), key) || secret.Text() != given {
 				t.Errorf("%q: got %x, %q", given, secret.Bytes(), secret.Text())
 			}
 		}
+	}
+}
+
+func TestATextIsASecretAsItIs(t *testing.T) {
+	for name, text := range map[string]string{
+		"any text":            "It's a Secret to Everybody",
+		"the shortest":        strings.Repeat("é", signature.MinSecretText),
+		"the longest":         strings.Repeat("é", signature.MaxSecretText),
+		"base64":              base64.StdEncoding.EncodeToString(make([]byte, 30)),
+		"the prefix, not it":  "whsec_of_mine_and_yours",
+		"a secret":            "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD",
+		"one without padding": "whsec_" + strings.TrimRight(base64.StdEncoding.EncodeToString(make([]byte, 25)), "="),
+		"the mark":            "text\x00text\x00text\x00text\x00",
+	} {
+		t.Run(name, func(t *testing.T) {
+			secret, err := signature.SecretFromText(text)
+			if err != nil {
+				t.Fatal(err)
+			}
+			again := signature.SecretFromStored(secret.Stored())
+			if secret.Text() != text || again.Text() != text {
+				t.Errorf("got %q, stored %q", secret.Text(), again.Text())
+			}
+			want := []byte(text)
+			if parsed, err := signature.ParseSecret(text); err == nil {
+				want = parsed.Bytes()
+			}
+			if !bytes.Equal(secret.Bytes(), want) || !bytes.Equal(again.Bytes(), want) {
+				t.Errorf("the key is %q, stored %q", secret.Bytes(), again.Bytes())
+			}
+		})
+	}
+	for name, text := range map[string]string{
+		"nothing": "", "too short": strings.Repeat("é", 15), "too long": strings.Repeat("a", 257), "not UTF-8": strings.Repeat("\xff", 20),
+	} {
+		if secret, err := signature.SecretFromText(text); !errors.Is(err, signature.ErrSecret) || secret.Stored() != nil {
+			t.Errorf("%s: got %q, %v", name, secret.Text(), err)
+		}
+	}
+}
+
+// Whatever is a key is the same key again, also one that looks like the other stored form.
+func TestAKeyIsStoredAsItIs(t *testing.T) {
+	for _, key := range []string{strings.Repeat("k", 24), "text\x00and what follows it", "text\x00whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"} {
+		secret := signature.SecretFromBytes([]byte(key))
+		again := signature.SecretFromStored(secret.Stored())
+		text := "whsec_" + base64.StdEncoding.EncodeToString([]byte(key))
+		if string(again.Bytes()) != key || again.Text() != text || secret.Text() != text {
+			t.Errorf("%q: got %q, %q", key, again.Bytes(), again.Text())
+		}
+	}
+	// What was stored before there were texts.
+	if old := signature.SecretFromStored([]byte(strings.Repeat("k", 32))); string(old.Bytes()) != strings.Repeat("k", 32) {
+		t.Errorf("got %q", old.Bytes())
 	}
 }
 
@@ -82,11 +136,17 @@ func TestSecretSharesNoMemory(t *testing.T) {
 func TestSecretIsNotPrinted(t *testing.T) {
 	key := []byte("ABCDEFGHIJKLMNOPQRSTUVWXYZ012345")
 	secret := signature.SecretFromBytes(key)
+	text, err := signature.SecretFromText("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
+	if err != nil {
+		t.Fatal(err)
+	}
 	type exported struct{ Secret signature.Secret }
 	type unexported struct{ secret signature.Secret }
 
 	var out bytes.Buffer
-	for _, value := range []any{secret, &secret, exported{secret}, unexported{secret}, []signature.Secret{secret}} {
+	for _, value := range []any{
+		secret, &secret, exported{secret}, unexported{secret}, []signature.Secret{secret}, text, unexported{text}, []signature.Secret{text},
+	} {
 		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "%c", "%U"} {
 			fmt.Fprintf(&out, verb+"\n", value)
 		}
@@ -112,7 +172,8 @@ func TestSecretIsNotPrinted(t *testing.T) {
 
 func TestZeroSecretIsNone(t *testing.T) {
 	var zero signature.Secret
-	if zero.Text() != "" || zero.Bytes() != nil || signature.SecretFromBytes(nil) != zero {
+	if zero.Text() != "" || zero.Bytes() != nil || zero.Stored() != nil || signature.SecretFromBytes(nil) != zero ||
+		signature.SecretFromStored(nil) != zero {
 		t.Errorf("got %q, %x", zero.Text(), zero.Bytes())
 	}
 }
