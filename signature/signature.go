@@ -18,6 +18,8 @@
 //     has seen;
 //   - answers soon, and does long work afterwards.
 //
+// [Handler] does all but the last of these.
+//
 // While a secret is being replaced, the sender signs with the old and the new one. A receiver may hold
 // either, or give Verify both.
 package signature
