@@ -129,6 +129,28 @@ COMMENT ON COLUMN public.events.test IS 'made by a webhook''s test send; lists l
 
 COMMENT ON COLUMN public.events.destination_ids IS 'in the order of destinations: what stands for a webhook''s id in attempts and retries; null: there are none';
 
+CREATE TABLE public.exhaustions (
+    webhook_id uuid NOT NULL,
+    account_id uuid NOT NULL,
+    count integer NOT NULL,
+    since timestamp with time zone NOT NULL,
+    last bytea NOT NULL,
+    due_at timestamp with time zone NOT NULL
+)
+WITH (fillfactor='50');
+
+COMMENT ON TABLE public.exhaustions IS 'deliveries of a webhook that were given up and that no event has told of yet';
+
+COMMENT ON COLUMN public.exhaustions.account_id IS 'the webhook''s account';
+
+COMMENT ON COLUMN public.exhaustions.count IS '0: all of them are told; the row stays until the next one may be';
+
+COMMENT ON COLUMN public.exhaustions.since IS 'when the first of them was given up';
+
+COMMENT ON COLUMN public.exhaustions.last IS 'the last of them, as the event will tell it';
+
+COMMENT ON COLUMN public.exhaustions.due_at IS 'when an event may tell of them';
+
 CREATE TABLE public.idempotency_keys (
     account_id uuid NOT NULL,
     key text NOT NULL,
@@ -183,10 +205,15 @@ CREATE TABLE public.outbox (
     due_at timestamp with time zone DEFAULT now() NOT NULL,
     tries integer DEFAULT 0 NOT NULL,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
+    name text,
     CONSTRAINT outbox_kind_check CHECK ((kind = ANY (ARRAY['event'::text, 'mail'::text])))
 );
 
 COMMENT ON TABLE public.outbox IS 'what a change owes to the outside, written in the change''s own transaction';
+
+COMMENT ON COLUMN public.outbox.due_at IS 'when it is to be handed over next; who takes it in hand moves this ahead';
+
+COMMENT ON COLUMN public.outbox.name IS 'what it is: of an event, its type';
 
 CREATE TABLE public.registry_changes (
     version bigint NOT NULL,
@@ -334,6 +361,9 @@ ALTER TABLE ONLY public.event_types
 ALTER TABLE ONLY public.events
     ADD CONSTRAINT events_pkey PRIMARY KEY (account_id, id);
 
+ALTER TABLE ONLY public.exhaustions
+    ADD CONSTRAINT exhaustions_pkey PRIMARY KEY (webhook_id);
+
 ALTER TABLE ONLY public.idempotency_keys
     ADD CONSTRAINT idempotency_keys_pkey PRIMARY KEY (account_id, key);
 
@@ -386,7 +416,7 @@ CREATE INDEX idempotency_keys_event ON public.idempotency_keys USING btree (even
 
 CREATE INDEX open_groups_owner ON public.open_groups USING btree (owner);
 
-CREATE INDEX outbox_due ON public.outbox USING btree (due_at);
+CREATE INDEX outbox_kind_due ON public.outbox USING btree (kind, due_at);
 
 CREATE INDEX retries_account ON public.retries USING btree (account_id, event_id);
 

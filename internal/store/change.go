@@ -45,6 +45,9 @@ type change struct {
 	accounts []uuid.UUID
 	objects  []*uuid.UUID
 	names    []*string
+
+	describe *EventBodies // nil: nothing is told
+	owed     owed         // to the outside, once this is committed
 }
 
 // raise notes what the transaction changes. account must be locked, unless the transaction made it.
@@ -116,7 +119,7 @@ func (s *Store) change(ctx context.Context, spec changeSpec, do func(context.Con
 		return fmt.Errorf("%s: %w", spec.doing, err)
 	}
 	defer conn.Release() // a connection that is still in a transaction is closed by this, not reused
-	c := &change{Conn: conn}
+	c := &change{Conn: conn, describe: s.describe}
 	if err := c.begin(ctx, spec); err != nil {
 		c.rollback(ctx)
 		return fmt.Errorf("%s: %w", spec.doing, err)
@@ -132,6 +135,7 @@ func (s *Store) change(ctx context.Context, spec changeSpec, do func(context.Con
 		c.rollback(ctx)
 		return fmt.Errorf("%s: %w", spec.doing, err)
 	}
+	s.bell.ring(c.owed.kinds...)
 	return nil
 }
 
@@ -179,6 +183,7 @@ func (c *change) commit(ctx context.Context, once *Once) error {
 		}
 	}
 	var b pgx.Batch
+	c.owed.queue(&b)
 	if len(c.kinds) > 0 {
 		b.Queue(raiseSQL, c.kinds, c.accounts, c.objects, c.names)
 	}

@@ -36,6 +36,7 @@ type Outcome struct {
 	Retry   *Retry           // what is still owed; nil: the delivery has ended
 	Group   uuid.UUID        // the open group that the delivery came from; nil: it came from a row of retries
 	Owner   uuid.UUID        // the incarnation that had the delivery in hand
+	Told    string           // the event's type, if Attempt gave the delivery up and its account is told so; "": it is not
 }
 
 // Lot is what one transaction of the recorder writes.
@@ -82,6 +83,7 @@ func (s *Store) Record(ctx context.Context, lot *Lot) error {
 		lot = seize(&b, lot)
 	}
 	queueGroups(&b, lot)
+	told := s.queueExhaustions(&b, lot)
 	queueAttempts(&b, lot)
 	queueNewRetries(&b, lot)
 	queueOldRetries(&b, lot)
@@ -102,6 +104,9 @@ func (s *Store) Record(ctx context.Context, lot *Lot) error {
 	// Without a BEGIN the batch is one implicit transaction, ended by its only Sync.
 	if err := conn.SendBatch(ctx, &b).Close(); err != nil {
 		return fmt.Errorf("record %d outcomes: %w", len(lot.Outcomes), err)
+	}
+	if told {
+		s.bell.ring(OutboxEvent)
 	}
 	return nil
 }

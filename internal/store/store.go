@@ -38,7 +38,8 @@ var (
 // Options says which database, and how many connections calls of the API may use at once.
 type Options struct {
 	URL      string
-	MaxConns int32 // of the general pool; 0: 10
+	MaxConns int32        // of the general pool; 0: 10
+	Events   *EventBodies // nil: no change is told in an operational event
 	Log      *slog.Logger
 }
 
@@ -49,8 +50,11 @@ type Store struct {
 	recorder *pgxpool.Pool // one connection: outcomes, with synchronous_commit off
 	lease    *pgxpool.Pool // one connection: nothing may delay a renewal
 	sync     *pgxpool.Pool // the registry: no list of a client's may delay what was disabled
-	engine   *pgxpool.Pool // claims, takeovers, partitions
+	engine   *pgxpool.Pool // claims, takeovers, partitions, the outbox
 	log      *slog.Logger
+
+	describe *EventBodies // nil: changes tell nothing
+	bell     outboxBell
 
 	statements statements
 	sessions   atomic.Int64 // how many connections were made
@@ -69,7 +73,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if o.MaxConns == 0 {
 		o.MaxConns = 10
 	}
-	s := &Store{log: o.Log}
+	s := &Store{log: o.Log, describe: o.Events, bell: newOutboxBell()}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}

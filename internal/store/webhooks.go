@@ -118,6 +118,7 @@ RETURNING `+webhookColumns, webhookValues(w)...)
 			return err
 		}
 		c.raise(ChangeWebhook, w.AccountID, w.ID, "")
+		c.tell(fanfare.EventWebhookCreated, w)
 		return nil
 	})
 }
@@ -181,7 +182,7 @@ func (s *Store) UpdateWebhook(ctx context.Context, account, id uuid.UUID, ifMatc
 		if err := c.lockWebhook(ctx, account, id, ifMatch, w); err != nil {
 			return err
 		}
-		patterns := slices.Clone(w.EventTypes)
+		patterns, was := slices.Clone(w.EventTypes), w.Disabled != nil
 		if err := edit(w); err != nil {
 			return refused{err}
 		}
@@ -202,6 +203,14 @@ RETURNING `+webhookColumns, webhookValues(w)...)
 			return err
 		}
 		c.raise(ChangeWebhook, account, id, "")
+		switch is := w.Disabled != nil; {
+		case is && !was:
+			c.tell(fanfare.EventWebhookDisabled, w)
+		case was && !is:
+			c.tell(fanfare.EventWebhookEnabled, w)
+		default:
+			c.tell(fanfare.EventWebhookUpdated, w)
+		}
 		return nil
 	})
 	if err != nil {
@@ -230,17 +239,19 @@ SELECT `+webhookColumns+` FROM webhooks WHERE account_id = $1 AND id = $2 AND de
 func (s *Store) DeleteWebhook(ctx context.Context, account, id uuid.UUID, ifMatch int64) error {
 	spec := changeSpec{doing: "delete a webhook", accounts: []uuid.UUID{account}}
 	return s.change(ctx, spec, func(ctx context.Context, c *change) error {
-		if err := c.lockWebhook(ctx, account, id, ifMatch, new(fanfare.Webhook)); err != nil {
+		var w fanfare.Webhook
+		if err := c.lockWebhook(ctx, account, id, ifMatch, &w); err != nil {
 			return err
 		}
 		var b pgx.Batch
-		b.Queue(`UPDATE webhooks SET deleted_at = now(), updated_at = now(), version = version + 1 WHERE account_id = $1 AND id = $2`,
-			account, id)
+		b.Queue(`UPDATE webhooks SET deleted_at = now(), updated_at = now(), version = version + 1 WHERE account_id = $1 AND id = $2
+RETURNING `+webhookColumns, account, id).QueryRow(func(row pgx.Row) error { return scanWebhook(row, &w) })
 		b.Queue(`DELETE FROM webhook_secrets WHERE account_id = $1 AND webhook_id = $2`, account, id)
 		if err := c.SendBatch(ctx, &b).Close(); err != nil {
 			return err
 		}
 		c.raise(ChangeWebhook, account, id, "")
+		c.tell(fanfare.EventWebhookDeleted, &w)
 		return nil
 	})
 }
@@ -263,17 +274,21 @@ func (s *Store) DisableWebhook(ctx context.Context, id uuid.UUID, url string, d 
 	}
 	spec := changeSpec{doing: "disable a webhook", accounts: []uuid.UUID{account}}
 	err = s.change(ctx, spec, func(ctx context.Context, c *change) error {
-		tag, err := c.Exec(ctx, `
+		var w fanfare.Webhook
+		err := scanWebhook(c.QueryRow(ctx, `
 UPDATE webhooks SET disabled_by = $3, disabled_reason = $4, disabled_at = coalesce($5, now()), version = version + 1,
 	updated_at = clock_timestamp()
-WHERE account_id = $1 AND id = $2 AND deleted_at IS NULL AND disabled_by IS NULL AND url = $6`,
-			account, id, d.By, d.Reason, nullTime(d.At), url)
+WHERE account_id = $1 AND id = $2 AND deleted_at IS NULL AND disabled_by IS NULL AND url = $6
+RETURNING `+webhookColumns, account, id, d.By, d.Reason, nullTime(d.At), url), &w)
+		if errors.Is(err, pgx.ErrNoRows) {
+			return nil
+		}
 		if err != nil {
 			return err
 		}
-		if changed = tag.RowsAffected() > 0; changed {
-			c.raise(ChangeWebhook, account, id, "")
-		}
+		changed = true
+		c.raise(ChangeWebhook, account, id, "")
+		c.tell(fanfare.EventWebhookDisabled, &w)
 		return nil
 	})
 	if errors.Is(err, ErrNotFound) { // the account was deleted meanwhile, and the webhook with it
@@ -344,7 +359,8 @@ func scanSecret(row pgx.Row, s *SealedSecret) error {
 func (s *Store) RotateWebhookSecret(ctx context.Context, account, id uuid.UUID, next SealedSecret, overlap time.Duration, once *Once) error {
 	spec := changeSpec{doing: "rotate a webhook's secret", accounts: []uuid.UUID{account}, once: once}
 	return s.change(ctx, spec, func(ctx context.Context, c *change) error {
-		if err := c.lockWebhook(ctx, account, id, 0, new(fanfare.Webhook)); err != nil {
+		var w fanfare.Webhook
+		if err := c.lockWebhook(ctx, account, id, 0, &w); err != nil {
 			return err
 		}
 		var b pgx.Batch
@@ -361,11 +377,13 @@ WHERE account_id = $1 AND webhook_id = $2`, account, id, overlap)
 				}
 				return err
 			})
-		b.Queue(`UPDATE webhooks SET version = version + 1, updated_at = clock_timestamp() WHERE account_id = $1 AND id = $2`, account, id)
+		b.Queue(`UPDATE webhooks SET version = version + 1, updated_at = clock_timestamp() WHERE account_id = $1 AND id = $2
+RETURNING `+webhookColumns, account, id).QueryRow(func(row pgx.Row) error { return scanWebhook(row, &w) })
 		if err := c.SendBatch(ctx, &b).Close(); err != nil {
 			return err
 		}
 		c.raise(ChangeWebhook, account, id, "")
+		c.tell(fanfare.EventWebhookUpdated, &w)
 		return nil
 	})
 }

@@ -1,0 +1,159 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/fanfare-webhooks/fanfare"
+)
+
+// exhaustionsEvery is how often a webhook's account is told of deliveries that were given up.
+const exhaustionsEvery = time.Minute
+
+// It stands before the statement that writes the attempts: those that are there already were counted by an
+// earlier writing of the lot. The rows are locked in one order, for several nodes may count the same
+// webhook's.
+const countExhaustionsSQL = `
+INSERT INTO exhaustions AS e (webhook_id, account_id, count, since, last, due_at)
+SELECT l.webhook_id, l.account_id, n.count, n.since, l.last, clock_timestamp()
+FROM (
+	SELECT u.webhook_id, count(*) AS count, min(u.at) AS since
+	FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::timestamptz[]) AS u (webhook_id, event_id, id, at)
+	WHERE NOT EXISTS (
+		SELECT FROM attempts a
+		WHERE a.webhook_id = u.webhook_id AND a.event_id = u.event_id AND a.id = u.id
+			AND a.event_id BETWEEN $5 AND $6 -- opens the lot's days only
+	)
+	GROUP BY u.webhook_id
+) n JOIN unnest($7::uuid[], $8::uuid[], $9::bytea[]) AS l (webhook_id, account_id, last) ON l.webhook_id = n.webhook_id
+ORDER BY l.webhook_id
+ON CONFLICT (webhook_id) DO UPDATE SET count = e.count + EXCLUDED.count, last = EXCLUDED.last,
+	since = CASE WHEN e.count = 0 THEN EXCLUDED.since ELSE e.since END`
+
+// queueExhaustions counts the deliveries of a lot that were given up and are told, and says whether there
+// are any.
+func (s *Store) queueExhaustions(b *pgx.Batch, lot *Lot) bool {
+	var (
+		hooks, events, ids []uuid.UUID
+		ats                []time.Time
+		last               map[uuid.UUID]*Outcome // by webhook
+	)
+	for i := range lot.Outcomes {
+		o := &lot.Outcomes[i]
+		if o.Told == "" || s.describe == nil {
+			continue
+		}
+		a := o.Attempt
+		hooks, events, ids, ats = append(hooks, a.WebhookID), append(events, a.EventID), append(ids, a.ID), append(ats, a.StartedAt)
+		if last == nil {
+			last = make(map[uuid.UUID]*Outcome)
+		}
+		last[a.WebhookID] = o
+	}
+	if len(ids) == 0 {
+		return false
+	}
+	var lasts struct {
+		hooks, accounts []uuid.UUID
+		bodies          [][]byte
+	}
+	for hook, o := range last {
+		lasts.hooks, lasts.accounts = append(lasts.hooks, hook), append(lasts.accounts, o.Attempt.AccountID)
+		lasts.bodies = append(lasts.bodies, s.describe.Last(o.Attempt, o.Told))
+	}
+	compare := func(a, b uuid.UUID) int { return bytes.Compare(a[:], b[:]) }
+	b.Queue(countExhaustionsSQL, hooks, events, ids, ats, slices.MinFunc(events, compare), slices.MaxFunc(events, compare),
+		lasts.hooks, lasts.accounts, lasts.bodies)
+	return true
+}
+
+const (
+	exhaustionsDueSQL  = `SELECT EXISTS (SELECT FROM exhaustions WHERE due_at <= clock_timestamp())`
+	takeExhaustionsSQL = `
+SELECT count, since, last, w.* FROM exhaustions e JOIN LATERAL (
+	SELECT ` + webhookColumns + ` FROM webhooks WHERE id = e.webhook_id AND deleted_at IS NULL
+) w ON true
+WHERE e.count > 0 AND e.due_at <= clock_timestamp() ORDER BY e.due_at LIMIT $1 FOR UPDATE OF e SKIP LOCKED`
+	toldExhaustionsSQL = `
+UPDATE exhaustions SET count = 0, due_at = clock_timestamp() + $2::interval WHERE webhook_id = ANY ($1)`
+	forgetExhaustionsSQL = `
+DELETE FROM exhaustions e WHERE due_at <= clock_timestamp()
+	AND (count = 0 OR NOT EXISTS (SELECT FROM webhooks w WHERE w.id = e.webhook_id AND w.deleted_at IS NULL))`
+)
+
+// exhaustion is what one event will tell.
+type exhaustion struct {
+	count   int
+	since   time.Time
+	last    []byte
+	webhook fanfare.Webhook
+}
+
+// TellExhaustions puts into the outbox what has to be told of deliveries that were given up: for each webhook
+// one event, at once if the last one was a minute ago, or else when it was. Counting is part of the record
+// of what became of deliveries, and every count goes into one event, whatever crashes.
+func (s *Store) TellExhaustions(ctx context.Context) error {
+	const lot = 200
+	for s.describe != nil {
+		var due bool
+		if err := s.engine.QueryRow(ctx, exhaustionsDueSQL).Scan(&due); err != nil {
+			return fmt.Errorf("look for deliveries that were given up: %w", err)
+		}
+		if !due {
+			return nil
+		}
+		var told int
+		err := pgx.BeginFunc(ctx, s.engine, func(tx pgx.Tx) (err error) {
+			told, err = s.tellExhaustions(ctx, tx, lot)
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("tell of deliveries that were given up: %w", err)
+		}
+		if told < lot { // or what others have in hand would be asked for again and again
+			return nil
+		}
+	}
+	return nil
+}
+
+func (s *Store) tellExhaustions(ctx context.Context, tx pgx.Tx, limit int) (told int, err error) {
+	rows, err := tx.Query(ctx, takeExhaustionsSQL, limit)
+	list, err := collect(rows, err, scanExhaustion)
+	if err != nil {
+		return 0, err
+	}
+	var (
+		out   owed
+		hooks = make([]uuid.UUID, len(list))
+		b     pgx.Batch
+	)
+	for i := range list {
+		x := &list[i]
+		hooks[i] = x.webhook.ID
+		out.add(OutboxEvent, x.webhook.AccountID, fanfare.EventDeliveryExhausted, s.describe.Exhausted(&x.webhook, x.count, x.since, x.last))
+	}
+	out.queue(&b)
+	b.Queue(toldExhaustionsSQL, hooks, exhaustionsEvery)
+	b.Queue(forgetExhaustionsSQL)
+	return len(list), tx.SendBatch(ctx, &b).Close()
+}
+
+func scanExhaustion(row pgx.Row, x *exhaustion) error {
+	return scanWebhook(after{row, []any{&x.count, &x.since, &x.last}}, &x.webhook)
+}
+
+// after is a row that begins with columns of its own.
+type after struct {
+	pgx.Row
+	first []any
+}
+
+// Scan implements [pgx.Row]: it fills the first columns, and then to.
+func (r after) Scan(to ...any) error { return r.Row.Scan(append(r.first, to...)...) }
