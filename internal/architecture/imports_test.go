@@ -34,8 +34,9 @@ var allowed = map[string][]string{
 		"retry", "signature",
 		uuid, prometheus, "github.com/gorilla/mux", "github.com/go-json-experiment/json",
 	},
+	"internal/outbox": {"dispatcher", "internal/store", uuid},
 	"internal/app": {
-		".", "api", "dispatcher", "registry", "retry", "migrations", "internal/store", "internal/egress", "internal/seal",
+		".", "api", "dispatcher", "registry", "retry", "migrations", "internal/store", "internal/outbox", "internal/egress", "internal/seal",
 		"internal/echo", "internal/devpg", "internal/version", uuid, prometheus, "github.com/caarlos0/env/v11",
 	},
 	// keys create and migrate work without a running node, on the store itself.
