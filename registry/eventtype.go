@@ -65,8 +65,3 @@ func (s *Snapshot) Chosen(patterns []string) []filter.Chosen {
 	slices.SortFunc(list, func(a, b filter.Chosen) int { return cmp.Compare(a.Name, b.Name) })
 	return list
 }
-
-// chosen says whether one of the patterns chooses an event type.
-func chosen(patterns []string, eventType string) bool {
-	return slices.ContainsFunc(patterns, func(p string) bool { return covers(strings.TrimSuffix(p, "*"), eventType) })
-}

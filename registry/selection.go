@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/fanfare-webhooks/fanfare"
 	"github.com/fanfare-webhooks/fanfare/internal/filter"
 )
 
@@ -262,7 +263,7 @@ func (b *builder) add(w *Webhook) *chooser {
 
 // findable says whether a webhook may stand under each of its values.
 func findable(values []filter.Scalar, patterns []string) bool {
-	return len(values)*len(patterns) <= maxRows
+	return len(values)*len(patterns) <= maxRows && len(values)*len(patternKeys(patterns)) <= maxRows
 }
 
 // others is how many webhooks stand where a chooser would, at the most crowded of its values.
@@ -308,13 +309,18 @@ var looks = sync.Pool{New: func() any { return new(look) }}
 func newLook(account uuid.UUID, eventType string, known *eventType, data []byte) *look {
 	l := looks.Get().(*look)
 	e := filter.Event{Type: eventType, AccountID: account, Data: data}
-	l.eventType, l.known, l.keys = eventType, known, append(l.keys[:0], hashText(""))
-	for i := range len(eventType) {
-		if eventType[i] == '.' {
-			l.keys = append(l.keys, hashText(eventType[:i+1]))
+	l.eventType, l.known, l.keys = eventType, known, l.keys[:0]
+	if fanfare.Operational(eventType) {
+		l.keys = append(l.keys, hashText(operationalKey(eventType)))
+	} else {
+		l.keys = append(l.keys, hashText(""))
+		for i := range len(eventType) {
+			if eventType[i] == '.' {
+				l.keys = append(l.keys, hashText(eventType[:i+1]))
+			}
 		}
+		l.keys = append(l.keys, hashText(eventType))
 	}
-	l.keys = append(l.keys, hashText(eventType))
 	l.data, l.modifiers = filter.Read(e), filter.Read(e)
 	if known != nil && known.paths != nil {
 		l.modifiers.Scan(known.paths)

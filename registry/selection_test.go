@@ -154,7 +154,7 @@ func TestSelectionsFindWhatANaiveScanFinds(t *testing.T) {
 					h = w.webhooks[rapid.SampledFrom(known).Draw(t, "which")]
 				}
 				h.Version++
-				h.EventTypes = rapid.SampledFrom([][]string{{"*"}, {"a.*"}, {"a", "a.b"}, {"a.b"}, {"a.*", "b"}}).Draw(t, "patterns")
+				h.EventTypes = rapid.SampledFrom([][]string{{"*"}, {"a.*"}, {"a", "a.b"}, {"a.b"}, {"a.*", "b"}, {"*", "webhook.*"}}).Draw(t, "patterns")
 				h.IncludeSubaccounts, h.Wishes = rapid.Bool().Draw(t, "subaccounts"), drawWishes(t)
 				w.webhooks[h.ID] = h
 				w.changed.Webhooks = append(w.changed.Webhooks, h.ID)
@@ -163,7 +163,7 @@ func TestSelectionsFindWhatANaiveScanFinds(t *testing.T) {
 			w.tell(u, false)
 			s, w.changed = u.done(1), store.Changed{}
 			for range 6 {
-				account, eventType := rapid.SampledFrom(accounts).Draw(t, "in"), rapid.SampledFrom([]string{"a", "a.b", "b"}).Draw(t, "type")
+				account, eventType := rapid.SampledFrom(accounts).Draw(t, "in"), rapid.SampledFrom([]string{"a", "a.b", "b", "a.b", "a", "webhook.disabled"}).Draw(t, "type")
 				data := someData.Draw(t, "data")
 				var got []string
 				for _, hook := range s.Match(nil, account, eventType, data) {

@@ -88,8 +88,8 @@ func (w *world) tell(sink store.RegistrySink, all bool) {
 }
 
 var (
-	someTypes    = rapid.SampledFrom([]string{"a", "b", "a.b", "a.c", "ab.c", "a.b.c", "a.b.d", "a_b"})
-	somePatterns = rapid.SliceOfN(rapid.SampledFrom([]string{"*", "a.*", "a.b.*", "ab.*", "b.*", "a", "a.b", "a.b.c", "a.c", "a_b"}), 1, 5)
+	someTypes    = rapid.SampledFrom([]string{"a", "b", "a.b", "a.c", "ab.c", "a.b.c", "a.b.d", "a_b", "webhook.disabled", "webhook.other"})
+	somePatterns = rapid.SliceOfN(rapid.SampledFrom([]string{"*", "a.*", "a.b.*", "ab.*", "b.*", "a", "a.b", "a.b.c", "a.c", "a_b", "webhook.*", "webhook.disabled", "webhook.other"}), 1, 5)
 )
 
 // someOptions are some that are sound, none, and some that cannot be read.
@@ -191,7 +191,7 @@ func (w *world) match(account uuid.UUID, eventType string, data []byte) []string
 		}
 		if slices.ContainsFunc(h.EventTypes, func(pattern string) bool {
 			prefix, wild := strings.CutSuffix(pattern, "*")
-			return pattern == eventType || wild && strings.HasPrefix(eventType, prefix)
+			return pattern == eventType || wild && strings.HasPrefix(eventType, prefix) && (prefix != "" || eventType != "webhook.disabled")
 		}) && w.wants(h, account, eventType, data) {
 			found = append(found, fmt.Sprint(id, " v", h.Version))
 		}
