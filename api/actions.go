@@ -10,6 +10,7 @@ import (
 	"github.com/fanfare-webhooks/fanfare"
 	"github.com/fanfare-webhooks/fanfare/internal/seal"
 	"github.com/fanfare-webhooks/fanfare/internal/store"
+	"github.com/fanfare-webhooks/fanfare/registry"
 	"github.com/fanfare-webhooks/fanfare/signature"
 )
 
@@ -136,14 +137,17 @@ func (s *Server) testEventType(ctx context.Context, hook *fanfare.Webhook, name 
 		}
 	}
 	for _, p := range hook.EventTypes {
-		// Names under a prefix stand together in the catalog's order: the first one after it, if any.
+		// Names under a prefix stand together in the catalog's order: the first one after it, if any, that is
+		// chosen.
 		prefix := strings.TrimSuffix(p, "*")
-		types, err := s.store.EventTypes(ctx, prefix, 1)
+		types, err := s.store.EventTypes(ctx, prefix, 1+len(fanfare.OperationalTypes()))
 		if err != nil {
 			return nil, err
 		}
-		if len(types) == 1 && strings.HasPrefix(types[0].Name, prefix) {
-			return &types[0], nil
+		for i := range types {
+			if strings.HasPrefix(types[i].Name, prefix) && registry.Chooses(p, types[i].Name) {
+				return &types[i], nil
+			}
 		}
 	}
 	return &fanfare.EventType{Name: testType}, nil

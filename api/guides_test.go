@@ -9,6 +9,9 @@ import (
 	"testing"
 
 	"github.com/google/uuid"
+
+	"github.com/fanfare-webhooks/fanfare"
+	"github.com/fanfare-webhooks/fanfare/api"
 )
 
 // fence is a block of a guide that says what it is for: ```json filter
@@ -23,12 +26,22 @@ func (w *world) chosenBy(account, eventType string, data []byte) bool {
 	return len(w.registry.Snapshot().Match(nil, uuid.MustParse(account), eventType, data)) == 1
 }
 
-func TestTheExamplesOfTheGuideAboutChoosingEventsAreTrue(t *testing.T) {
-	text, err := os.ReadFile("../docs/guides/choosing-events.md")
+func TestTheExamplesOfTheGuidesAboutEventsAreTrue(t *testing.T) {
+	for guide, events := range map[string]int{"choosing-events": 30, "operational-events": 7} {
+		t.Run(guide, func(t *testing.T) { tryGuide(t, guide, events) })
+	}
+}
+
+// tryGuide runs the blocks of a guide, which must try at least so many events.
+func tryGuide(t *testing.T, guide string, least int) {
+	text, err := os.ReadFile("../docs/guides/" + guide + ".md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	w := newWorld(t)
+	if _, err := w.store.ApplyCatalog(t.Context(), fanfare.OriginPlatform, api.OperationalTypes()); err != nil {
+		t.Fatal(err)
+	}
 	var (
 		account string // of the webhook that was made last
 		filter  string // that was given last; "": the webhook has none
@@ -43,6 +56,12 @@ func TestTheExamplesOfTheGuideAboutChoosingEventsAreTrue(t *testing.T) {
 		kind, body := block[1], block[2]
 		method, path, isCall := strings.Cut(kind, " ")
 		switch {
+		case method == "sample":
+			last = w.call("GET", "/v1/event-types/"+path+"/samples", "", nil).want(200)
+			var want any
+			if err := json.Unmarshal([]byte(body), &want); err != nil || !within(want, last.get("data.0")) {
+				t.Errorf("the sample of %s is %s", path, last.body)
+			}
 		case isCall:
 			if last = w.call(method, path, platformKey, body); last.status > 201 {
 				t.Errorf("%s: %d %s", kind, last.status, last.body)
@@ -92,7 +111,7 @@ func TestTheExamplesOfTheGuideAboutChoosingEventsAreTrue(t *testing.T) {
 			t.Errorf("a block is for %q", kind)
 		}
 	}
-	if events < 30 {
+	if events < least {
 		t.Errorf("only %d events were tried", events)
 	}
 }
@@ -101,4 +120,19 @@ func equalJSON(a, b any) bool {
 	x, err1 := json.Marshal(a)
 	y, err2 := json.Marshal(b)
 	return err1 == nil && err2 == nil && string(x) == string(y)
+}
+
+// within says whether JSON has all that a shortened version of it has.
+func within(short, long any) bool {
+	part, ok := short.(map[string]any)
+	whole, also := long.(map[string]any)
+	if !ok || !also {
+		return equalJSON(short, long)
+	}
+	for name, value := range part {
+		if v, has := whole[name]; !has || !within(value, v) {
+			return false
+		}
+	}
+	return true
 }

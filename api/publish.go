@@ -297,6 +297,8 @@ func (it *item) take(bit int, raw []byte, f *faults) error {
 	case seenType:
 		if it.Type = text; !sound || !validName(text) {
 			f.at(it.at+"/type", codeInvalidFormat, detailType)
+		} else if fanfare.Operational(text) {
+			f.at(it.at+"/type", codePlatformType, "is published by Fanfare itself only")
 		}
 	case seenKey:
 		if it.IdempotencyKey = text; !sound || !validKey(text) {

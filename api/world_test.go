@@ -64,7 +64,7 @@ func newWorldWith(t testing.TB, o worldOptions) *world {
 	t.Cleanup(cancel)
 	w := &world{t: t, url: pgtest.URL(t), publisher: newFakePublisher(t), logs: &safeBuffer{}, metrics: prometheus.NewRegistry()}
 	var err error
-	if w.store, err = store.Open(ctx, store.Options{URL: w.url}); err != nil {
+	if w.store, err = store.Open(ctx, store.Options{URL: w.url, Events: api.EventBodies()}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(w.store.Close)

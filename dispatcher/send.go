@@ -207,7 +207,7 @@ func (d *Dispatcher) attempt(dl *delivery, w *registry.Webhook, req *egress.Requ
 	}
 	d.logAttempt(a)
 
-	o := store.Outcome{Attempt: a, Owner: dl.owner, Group: dl.groupID()}
+	o := store.Outcome{Attempt: a, Owner: dl.owner, Group: dl.groupID(), Told: dl.told(a.State)}
 	if a.State == fanfare.Pending {
 		o.Retry = &store.Retry{
 			WebhookID: dl.webhook, EventID: dl.event.id, AccountID: dl.account, Trigger: fanfare.TriggerRetry,
@@ -285,7 +285,16 @@ func (d *Dispatcher) decided(dl *delivery, w *registry.Webhook, state fanfare.St
 		d.queue.forget(dl.webhook)
 	}
 	d.log.Debug("delivery ended", "event", a.EventID, "webhook", a.WebhookID, "state", state, "reason", reason)
-	return store.Outcome{Attempt: a, Owner: dl.owner, Group: dl.groupID()}
+	return store.Outcome{Attempt: a, Owner: dl.owner, Group: dl.groupID(), Told: dl.told(state)}
+}
+
+// told is the type of the event if the delivery is given up with state and its account is told so. Of its own
+// events Fanfare tells nothing: one that fails must not make another.
+func (dl *delivery) told(state fanfare.State) string {
+	if state != fanfare.Exhausted || dl.event.test || fanfare.Operational(dl.event.typ) {
+		return ""
+	}
+	return dl.event.typ
 }
 
 // parked puts a delivery off without a try: due at once, to be claimed when there is room.

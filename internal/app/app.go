@@ -18,10 +18,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"github.com/fanfare-webhooks/fanfare"
 	"github.com/fanfare-webhooks/fanfare/api"
 	"github.com/fanfare-webhooks/fanfare/dispatcher"
 	"github.com/fanfare-webhooks/fanfare/internal/echo"
 	"github.com/fanfare-webhooks/fanfare/internal/egress"
+	"github.com/fanfare-webhooks/fanfare/internal/outbox"
 	"github.com/fanfare-webhooks/fanfare/internal/store"
 	"github.com/fanfare-webhooks/fanfare/internal/version"
 	"github.com/fanfare-webhooks/fanfare/migrations"
@@ -63,7 +65,7 @@ func Start(ctx context.Context, c *Config, log *slog.Logger) (a *App, err error)
 	if err := prepareDatabase(ctx, c, log); err != nil {
 		return a, err
 	}
-	s, err := store.Open(ctx, store.Options{URL: c.DatabaseURL, MaxConns: int32(c.MaxConns), Log: log})
+	s, err := store.Open(ctx, store.Options{URL: c.DatabaseURL, MaxConns: int32(c.MaxConns), Events: api.EventBodies(), Log: log})
 	if err != nil {
 		return a, err
 	}
@@ -74,6 +76,10 @@ func Start(ctx context.Context, c *Config, log *slog.Logger) (a *App, err error)
 	}
 	if warning != "" {
 		log.Warn(warning)
+	}
+
+	if err := applyBuiltIn(ctx, s, log); err != nil {
+		return a, err
 	}
 
 	out, err := egress.New(egress.Options{
@@ -102,6 +108,8 @@ func Start(ctx context.Context, c *Config, log *slog.Logger) (a *App, err error)
 		return a, err
 	}
 	a.background("dispatcher", d.Run)
+	events := outbox.New(s, store.OutboxEvent, outbox.Events(d, log), outbox.Options{Before: s.TellExhaustions, Log: log})
+	a.background("outbox", events.Run)
 
 	o := api.Options{
 		Store: s, Registry: reg, Publisher: d, Keyring: c.keyring, URLs: out, PlatformKey: c.PlatformKey,
@@ -117,6 +125,20 @@ func Start(ctx context.Context, c *Config, log *slog.Logger) (a *App, err error)
 		return a, err
 	}
 	return a, a.listen(c, handler)
+}
+
+// applyBuiltIn puts the service's own event types into the catalog. A name that somebody else's type has
+// already stays theirs: a node must start all the same.
+func applyBuiltIn(ctx context.Context, s *store.Store, log *slog.Logger) error {
+	types := api.OperationalTypes()
+	_, err := s.ApplyCatalog(ctx, fanfare.OriginPlatform, types)
+	var taken *store.NotMineError
+	if errors.As(err, &taken) {
+		log.Warn("the catalog has event types by the names of the service's own; rename them to get these", "names", taken.Names)
+		types = slices.DeleteFunc(types, func(t fanfare.EventType) bool { return slices.Contains(taken.Names, t.Name) })
+		_, err = s.ApplyCatalog(ctx, fanfare.OriginPlatform, types)
+	}
+	return err
 }
 
 // Serve answers requests until ctx ends or a part fails, and then stops the node.
