@@ -24,6 +24,7 @@ import (
 	"github.com/fanfare-webhooks/fanfare/internal/egress"
 	"github.com/fanfare-webhooks/fanfare/internal/seal"
 	"github.com/fanfare-webhooks/fanfare/internal/store"
+	"github.com/fanfare-webhooks/fanfare/internal/tail"
 	"github.com/fanfare-webhooks/fanfare/registry"
 )
 
@@ -56,6 +57,7 @@ type Options struct {
 	Store        *store.Store
 	Registry     *registry.Registry
 	Publisher    Publisher
+	Tail         *tail.Tail
 	Keyring      *seal.Keyring
 	URLs         URLChecker
 	Echo         *echo.Echo            // nil: there is no echo receiver
@@ -71,6 +73,7 @@ type Server struct {
 	store        *store.Store
 	registry     *registry.Registry
 	publisher    Publisher
+	tail         *tail.Tail
 	keyring      *seal.Keyring
 	urls         URLChecker
 	echo         *echo.Echo
@@ -89,6 +92,7 @@ func New(o Options) (*Server, error) {
 		store:        o.Store,
 		registry:     o.Registry,
 		publisher:    o.Publisher,
+		tail:         o.Tail,
 		keyring:      o.Keyring,
 		urls:         o.URLs,
 		echo:         o.Echo,
@@ -97,7 +101,7 @@ func New(o Options) (*Server, error) {
 		log:          o.Log,
 		metrics:      newMetrics(o.Registerer),
 	}
-	if s.store == nil || s.registry == nil || s.publisher == nil || s.keyring == nil || s.urls == nil {
+	if s.store == nil || s.registry == nil || s.publisher == nil || s.tail == nil || s.keyring == nil || s.urls == nil {
 		return nil, errors.New("api: an option is missing")
 	}
 	if len(o.PlatformKey) > maxKey {

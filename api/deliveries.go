@@ -42,7 +42,7 @@ func (s *Server) listWebhookDeliveries(c *call) (answer, error) {
 
 func (s *Server) deliveries(c *call, q store.DeliveryQuery, what ...string) (answer, error) {
 	q.AccountID = c.account
-	q.EventTypes = c.typesParam()
+	q.EventTypes = c.typesParam("event_type")
 	q.Since, q.Until = c.timeParam("since"), c.timeParam("until")
 	p, err := s.page(c, 32, what...)
 	if err != nil {

@@ -11,7 +11,7 @@ import (
 
 func (s *Server) listEvents(c *call) (answer, error) {
 	q := store.EventQuery{
-		Types: c.typesParam(), Since: c.timeParam("since"), Until: c.timeParam("until"), WithData: c.boolParam("data"),
+		Types: c.typesParam("event_type"), Since: c.timeParam("since"), Until: c.timeParam("until"), WithData: c.boolParam("data"),
 	}
 	p, err := s.page(c, 16, "events")
 	if err != nil {

@@ -22,6 +22,7 @@ var success = map[string]struct {
 }{
 	"POST /v1/accounts/{account}/events":                   {202, `{"type":"a.type","data":{}}`},
 	"GET /v1/accounts/{account}/events":                    {200, ""},
+	"GET /v1/accounts/{account}/events/sync":               {200, ""},
 	"POST /v1/events/batch":                                {202, `{"events":[{"account_id":"{account}","type":"a.type","data":{}}]}`},
 	"GET /v1/accounts/{account}/events/{event}":            {200, ""},
 	"GET /v1/accounts/{account}/events/{event}/deliveries": {200, ""},

@@ -26,6 +26,8 @@ const (
 	codeHasChildren     code = "has_children"
 	codeInUse           code = "in_use"
 	codePlatformType    code = "platform_event_type"
+	codeCursorExpired   code = "cursor_expired"
+	codeCursorAhead     code = "cursor_ahead"
 	codeVersion         code = "version_mismatch"
 	codeTooLarge        code = "too_large"
 	codeMediaType       code = "unsupported_media_type"
@@ -69,6 +71,8 @@ type problem struct {
 	detail     string // for people; nothing that they may not know
 	retryAfter int    // seconds; 0: not worth repeating
 	allow      string // methods; "" unless status is 405
+	oldest     string // a cursor; "" unless another has expired
+	latest     string // a cursor; "" unless another is ahead of the log
 	faults     []fault
 }
 
@@ -241,6 +245,12 @@ func (p *problem) body(requestID string) []byte {
 	o.text("detail", p.detail)
 	o.text("code", string(p.code))
 	o.text("request_id", requestID)
+	if p.oldest != "" {
+		o.text("oldest", p.oldest)
+	}
+	if p.latest != "" {
+		o.text("latest", p.latest)
+	}
 	if len(p.faults) > 0 {
 		o.list("errors")
 		for _, f := range p.faults {

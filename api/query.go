@@ -19,7 +19,7 @@ const (
 )
 
 // repeatable are the parameters that may stand more than once, or hold several values with commas.
-var repeatable = []string{"event_type", "state"}
+var repeatable = []string{"event_type", "types", "state"}
 
 // readQuery reads the query and adds a fault for each parameter that the route does not have.
 func (c *call) readQuery() {
@@ -102,8 +102,8 @@ func (c *call) listParam(name string, most int, check func(string) bool, detail 
 	return list
 }
 
-func (c *call) typesParam() []string {
-	return c.listParam("event_type", maxTypes, validPattern, "is not an event type, prefix.* or *")
+func (c *call) typesParam(name string) []string {
+	return c.listParam(name, maxTypes, validPattern, "is not an event type, prefix.* or *")
 }
 
 func (c *call) statesParam(allowed ...fanfare.State) []fanfare.State {
@@ -123,6 +123,18 @@ func (c *call) statesParam(allowed ...fanfare.State) []fanfare.State {
 	return states
 }
 
+func (c *call) limitParam() int {
+	text, ok := c.param("limit")
+	if !ok {
+		return defaultLimit
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 || n > maxLimit {
+		c.faults.param("limit", codeOutOfRange, "must be an integer from 1 to "+strconv.Itoa(maxLimit))
+	}
+	return n
+}
+
 // page is a piece of a list that a call asks for.
 type page struct {
 	s       *Server
@@ -136,14 +148,7 @@ type page struct {
 // page reads limit and after, and answers every fault of the query. The list's name and filters are in
 // what, so that a cursor is good for them only; width is the length of a place, 0: any.
 func (s *Server) page(c *call, width int, what ...string) (*page, error) {
-	p := &page{s: s, c: c, account: c.account, limit: defaultLimit}
-	if text, ok := c.param("limit"); ok {
-		n, err := strconv.Atoi(text)
-		if err != nil || n < 1 || n > maxLimit {
-			c.faults.param("limit", codeOutOfRange, "must be an integer from 1 to "+strconv.Itoa(maxLimit))
-		}
-		p.limit = n
-	}
+	p := &page{s: s, c: c, account: c.account, limit: c.limitParam()}
 	for _, name := range c.route.params {
 		if name == "limit" || name == "after" {
 			continue

@@ -32,7 +32,7 @@ type route struct {
 	plain        http.Handler // in place of handle, for what is not JSON
 }
 
-// callTimeout bounds a call, but for publishing, which its own bounds end, and for sends.
+// callTimeout bounds a call, but for publishing, which its own bounds end, for sends, and for waits for events.
 const callTimeout = 15 * time.Second
 
 // routes lists the operations. Those of one path stand together, and what is called most comes first:
@@ -50,6 +50,10 @@ func (s *Server) routes() []route {
 		{
 			method: "GET", path: account + "/events", scope: fanfare.ScopeRead, handle: (*Server).listEvents,
 			params: append([]string{"event_type", "since", "until", "data"}, page...),
+		},
+		{
+			method: "GET", path: account + "/events/sync", scope: fanfare.ScopeRead, patient: true, handle: (*Server).syncEvents,
+			params: []string{"since", "types", "descendants", "limit", "wait"},
 		},
 		{method: "POST", path: "/v1/events/batch", scope: fanfare.ScopePublish, patient: true, handle: (*Server).publishBatch},
 

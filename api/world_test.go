@@ -27,6 +27,7 @@ import (
 	"github.com/fanfare-webhooks/fanfare/internal/pgtest"
 	"github.com/fanfare-webhooks/fanfare/internal/seal"
 	"github.com/fanfare-webhooks/fanfare/internal/store"
+	"github.com/fanfare-webhooks/fanfare/internal/tail"
 	"github.com/fanfare-webhooks/fanfare/registry"
 )
 
@@ -56,6 +57,7 @@ func newWorld(t testing.TB) *world {
 type worldOptions struct {
 	maxWebhooks int
 	noEcho      bool
+	maxWaiting  int // for the log's end
 }
 
 func newWorldWith(t testing.TB, o worldOptions) *world {
@@ -91,8 +93,17 @@ func newWorldWith(t testing.TB, o worldOptions) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(checker.Close)
+	end := tail.New(w.store, func() tail.Tree { return w.registry.Snapshot() }, tail.Options{MaxWaiting: o.maxWaiting, Registerer: w.metrics})
+	done := make(chan error, 1)
+	go func() { done <- end.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
 	w.options = api.Options{
-		Store: w.store, Registry: w.registry, Publisher: w.publisher, Keyring: keyring, URLs: checker,
+		Store: w.store, Registry: w.registry, Publisher: w.publisher, Tail: end, Keyring: keyring, URLs: checker,
 		PlatformKey: platformKey, MinRetryStep: time.Second, MaxWebhooks: o.maxWebhooks, Echo: receiver,
 		Log:        slog.New(slog.NewTextHandler(w.logs, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Registerer: w.metrics,

@@ -248,6 +248,9 @@ func (d *Dispatcher) commit(calls []*call) {
 		d.commitsFail(nil)
 		d.metrics.groupEvents.Observe(float64(len(g.Events)))
 		d.node.saw(c.Base + fanfare.Position(len(g.Events)))
+		if d.opts.Committed != nil {
+			d.opts.Committed()
+		}
 		d.committed(calls, g, c, grp)
 	}
 }

@@ -49,6 +49,7 @@ type Options struct {
 	IngestBytes int64         // and their payloads; 64 MiB
 	Grace       time.Duration // how long requests in flight may take at a shutdown; 65 s
 	Retention   time.Duration // how long events are kept; 30 days
+	Committed   func()        // is told of each commit to the log, and must not take its time; nil: nobody is
 	Log         *slog.Logger
 	Registerer  prometheus.Registerer
 }

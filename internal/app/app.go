@@ -25,6 +25,7 @@ import (
 	"github.com/fanfare-webhooks/fanfare/internal/egress"
 	"github.com/fanfare-webhooks/fanfare/internal/outbox"
 	"github.com/fanfare-webhooks/fanfare/internal/store"
+	"github.com/fanfare-webhooks/fanfare/internal/tail"
 	"github.com/fanfare-webhooks/fanfare/internal/version"
 	"github.com/fanfare-webhooks/fanfare/migrations"
 	"github.com/fanfare-webhooks/fanfare/registry"
@@ -93,8 +94,9 @@ func Start(ctx context.Context, c *Config, log *slog.Logger) (a *App, err error)
 
 	a.ballast = make([]byte, ballastSize)
 	reg := registry.New(s, c.keyring, registry.Options{Log: log, Registerer: metrics})
+	end := tail.New(s, func() tail.Tree { return reg.Snapshot() }, tail.Options{Log: log, Registerer: metrics})
 	d := dispatcher.New(s, reg, out, dispatcher.Options{
-		Slots: c.MaxInFlight, Grace: c.Grace, Retention: c.retention, Log: log, Registerer: metrics,
+		Slots: c.MaxInFlight, Grace: c.Grace, Retention: c.retention, Committed: end.Wake, Log: log, Registerer: metrics,
 	})
 	// First, so that an operator can watch the start and the end.
 	if err := a.serveAdmin(c, newAdmin(s, reg, d, metrics)); err != nil {
@@ -110,9 +112,10 @@ func Start(ctx context.Context, c *Config, log *slog.Logger) (a *App, err error)
 	a.background("dispatcher", d.Run)
 	events := outbox.New(s, store.OutboxEvent, outbox.Events(d, log), outbox.Options{Before: s.TellExhaustions, Log: log})
 	a.background("outbox", events.Run)
+	a.background("tail", end.Run)
 
 	o := api.Options{
-		Store: s, Registry: reg, Publisher: d, Keyring: c.keyring, URLs: out, PlatformKey: c.PlatformKey,
+		Store: s, Registry: reg, Publisher: d, Tail: end, Keyring: c.keyring, URLs: out, PlatformKey: c.PlatformKey,
 		MinRetryStep: c.minRetryStep, Log: log, Registerer: metrics,
 	}
 	if c.Echo {
@@ -124,7 +127,12 @@ func Start(ctx context.Context, c *Config, log *slog.Logger) (a *App, err error)
 	if err != nil {
 		return a, err
 	}
-	return a, a.listen(c, handler)
+	if err := a.listen(c, handler); err != nil {
+		return a, err
+	}
+	// Before the server waits for the answers that are under way.
+	a.onStop(func(context.Context) error { end.Stop(); return nil })
+	return a, nil
 }
 
 // applyBuiltIn puts the service's own event types into the catalog. A name that somebody else's type has

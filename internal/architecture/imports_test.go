@@ -30,13 +30,15 @@ var allowed = map[string][]string{
 	"registry":   {".", "internal/store", "internal/seal", "internal/filter", "internal/shape", "signature", uuid, prometheus},
 	"dispatcher": {".", "registry", "internal/store", "internal/egress", "internal/shape", "internal/weaken", "retry", "signature", uuid, prometheus},
 	"api": {
-		".", "dispatcher", "registry", "internal/store", "internal/echo", "internal/egress", "internal/seal", "internal/filter", "internal/shape",
-		"retry", "signature",
+		".", "dispatcher", "registry", "internal/store", "internal/tail", "internal/echo", "internal/egress", "internal/seal", "internal/filter",
+		"internal/shape", "retry", "signature",
 		uuid, prometheus, "github.com/gorilla/mux", "github.com/go-json-experiment/json",
 	},
 	"internal/outbox": {"dispatcher", "internal/store", uuid},
+	"internal/tail":   {".", "internal/store", uuid, prometheus},
 	"internal/app": {
-		".", "api", "dispatcher", "registry", "retry", "migrations", "internal/store", "internal/outbox", "internal/egress", "internal/seal",
+		".", "api", "dispatcher", "registry", "retry", "migrations", "internal/store", "internal/outbox", "internal/tail", "internal/egress",
+		"internal/seal",
 		"internal/echo", "internal/devpg", "internal/version", uuid, prometheus, "github.com/caarlos0/env/v11",
 	},
 	// keys create and migrate work without a running node, on the store itself.

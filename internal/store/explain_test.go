@@ -103,17 +103,18 @@ func TestHotStatementsUseTheirIndexes(t *testing.T) {
 	t.Parallel()
 	f := loadedLog(t)
 	var (
-		hooks  = get[[]uuid.UUID](t, f, `SELECT array_agg(DISTINCT webhook_id) FROM retries`)
-		events = get[[]uuid.UUID](t, f, `SELECT array_agg(id) FROM (SELECT id FROM events ORDER BY random() LIMIT 50) e`)
-		group  = get[[]uuid.UUID](t, f, `SELECT array_agg(id) FROM (SELECT id FROM events ORDER BY id OFFSET 3000 LIMIT 500) e`)
-		rooms  = make([]int32, len(hooks))
-		dues   = slices.Repeat([]time.Time{time.Now()}, len(hooks))
-		many   = len(events)
-		last   = len(group) - 1
-		times  = slices.Repeat([]time.Time{time.Now()}, many)
-		ints   = slices.Repeat([]int32{1}, many)
-		texts  = slices.Repeat([]string{"retry"}, many)
-		of     = slices.Repeat(hooks[:1], many)
+		hooks    = get[[]uuid.UUID](t, f, `SELECT array_agg(DISTINCT webhook_id) FROM retries`)
+		events   = get[[]uuid.UUID](t, f, `SELECT array_agg(id) FROM (SELECT id FROM events ORDER BY random() LIMIT 50) e`)
+		accounts = get[[]uuid.UUID](t, f, `SELECT array_agg(id) FROM (SELECT id FROM accounts LIMIT 64) a`)
+		group    = get[[]uuid.UUID](t, f, `SELECT array_agg(id) FROM (SELECT id FROM events ORDER BY id OFFSET 3000 LIMIT 500) e`)
+		rooms    = make([]int32, len(hooks))
+		dues     = slices.Repeat([]time.Time{time.Now()}, len(hooks))
+		many     = len(events)
+		last     = len(group) - 1
+		times    = slices.Repeat([]time.Time{time.Now()}, many)
+		ints     = slices.Repeat([]int32{1}, many)
+		texts    = slices.Repeat([]string{"retry"}, many)
+		of       = slices.Repeat(hooks[:1], many)
 	)
 	for i := range rooms {
 		rooms[i] = 32
@@ -142,6 +143,11 @@ func TestHotStatementsUseTheirIndexes(t *testing.T) {
 		"retries that go back":  {[]any{of, events, texts, ints, ints, times, times, ints, f.node}, []string{"retries_pkey"}},
 		"retries that end":      {[]any{of, events, f.node}, []string{"retries_pkey"}},
 		"write health":          {[]any{events, times, of, of, ints, ints, slices.Repeat([]string{"{1}"}, many)}, nil},
+		"follow accounts":       {[]any{group[0], group[0], accounts, 50, int64(1 << 20), nil, nil}, []string{"_pkey ((ROW(account_id, id) >= ROW(u.account", "_id_idx"}},
+		"follow all":            {[]any{group[0], group[0], 50, []string{"t"}, []string{}}, []string{"_id_idx (id >="}},
+		"read followed":         {[]any{events, int64(1 << 20)}, []string{"_id_idx"}},
+		"tail":                  {[]any{group[0], 500, int64(1 << 20)}, []string{"_id_idx (id >="}},
+		"ends of the log":       {nil, []string{"_id_idx"}},
 	}
 	large := get[[]string](t, f, `SELECT array_agg(relname::text) FROM pg_class WHERE relkind = 'r' AND relpages > 20`)
 	for _, table := range []string{"accounts", "retries", "idempotency_keys", "health_now"} {

@@ -74,5 +74,10 @@ func HotStatements() map[string]Hot {
 		"retries that go back":  {updateRetriesSQL, recorder},
 		"retries that end":      {deleteRetriesSQL, recorder},
 		"write health":          {writeHealthSQL, engine},
+		"follow accounts":       {mergeLogSQL, pool},
+		"follow all":            {scanLogSQL, pool},
+		"read followed":         {readLogSQL, pool},
+		"tail":                  {tailSQL, pool},
+		"ends of the log":       {logEndsSQL, pool},
 	}
 }
