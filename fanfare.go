@@ -159,9 +159,11 @@ type Secret struct {
 	ExpiresAt time.Time // zero: does not expire; an older secret signs too until then
 }
 
-// Destination is a one-off target of a single event, beside the webhooks that it matches.
+// Destination is a one-off target of a single event, beside the webhooks that it matches. It is signed with
+// secrets of the event's account.
 type Destination struct {
-	URL string
+	URL     string
+	Options *Options // nil: the zero Options
 }
 
 // Event is what happened in an account. It never changes.

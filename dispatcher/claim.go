@@ -153,19 +153,11 @@ func (d *Dispatcher) claimDue(ctx context.Context) time.Duration {
 	}
 	wants := make([]store.Want, 0, len(hooks))
 	left := min(claimRows, d.queue.space())
-	snap, promised := d.registry.Snapshot(), make(map[uuid.UUID]int)
+	snap, promised := d.registry.Snapshot(), make(promises)
 	for _, id := range hooks {
-		w := snap.Webhook(id)
-		var account uuid.UUID
-		if w != nil {
-			account = w.AccountID
-		}
-		room, again := d.queue.room(id, w, promised[account])
-		switch room = min(room, left); {
+		room, again := d.queue.room(id, snap.Webhook(id), left, promised)
+		switch {
 		case room > 0:
-		case left == 0:
-			d.due.note(id, now.Add(noRoomWait))
-			continue
 		case !again.IsZero():
 			d.due.note(id, now.Add(time.Until(again)))
 			continue
@@ -173,7 +165,6 @@ func (d *Dispatcher) claimDue(ctx context.Context) time.Duration {
 			continue
 		}
 		left -= room
-		promised[account] += room
 		wants = append(wants, store.Want{WebhookID: id, Room: room, DueBy: now})
 	}
 	d.startSenders(d.queue.wake())
@@ -252,14 +243,16 @@ func (d *Dispatcher) retried(me uuid.UUID, claimed []store.Retry, events map[uui
 		ds[i] = &delivery{
 			event: e, webhook: r.WebhookID, account: r.AccountID, owner: me, trigger: r.Trigger, number: r.Number,
 			tries: r.Tries, takeovers: r.Takeovers, firstAt: r.FirstAt, queuedAt: now,
-			hook: d.registry.Snapshot().Webhook(r.WebhookID),
+			hook: d.registry.Snapshot().Webhook(r.WebhookID), destination: r.Destination,
 		}
 	}
 	return ds
 }
 
 func newEvent(e *fanfare.Event) *event {
-	return &event{id: e.ID, account: e.AccountID, typ: e.Type, data: e.Data, occurredAt: e.OccurredAt, test: e.Test}
+	return &event{
+		id: e.ID, account: e.AccountID, typ: e.Type, data: e.Data, occurredAt: e.OccurredAt, test: e.Test, destinations: e.Destinations,
+	}
 }
 
 // logTrouble logs a failure of Postgres, unless it only comes from stopping.

@@ -289,10 +289,16 @@ func (d *Dispatcher) newGroup(calls []*call) *store.Group {
 		g.RegistryVersion = math.MaxInt64
 	}
 	for i := range g.Events {
-		g.Events[i].Tail = rand.Uint64() //nolint:gosec // ids are unique by position; the tail keeps them from being guessed by counting
+		if e := &g.Events[i]; e.Destinations == nil { // which are sealed for theirs
+			e.Tail = randomTail()
+		}
 	}
 	return g
 }
+
+// randomTail ends an event's id: ids are unique by their position, the tail keeps them from being guessed by
+// counting.
+func randomTail() uint64 { return rand.Uint64() & (1<<fanfare.TailBits - 1) } //nolint:gosec // guessing one helps nobody much
 
 // commitAgain sends calls about stale accounts back through matching, and commits the others at once,
 // so that a tenant that edits in a loop delays only itself.
@@ -388,19 +394,25 @@ func (d *Dispatcher) deliveriesOf(cl *call, i int, grp *group, now time.Time) []
 	p := &cl.pubs[i]
 	e := &event{
 		id: cl.ids[i], account: p.AccountID, typ: p.Type, data: p.Data, occurredAt: p.OccurredAt,
-		test: cl.only != uuid.Nil,
+		test: cl.only != uuid.Nil, destinations: cl.events[i].Destinations,
 	}
 	trigger := fanfare.TriggerFirst
 	if e.test {
 		trigger = fanfare.TriggerTest
 	}
 	at := fanfare.EventTime(e.id)
-	ds := make([]*delivery, len(cl.hooks[i]))
+	ds := make([]*delivery, len(cl.hooks[i]), len(cl.hooks[i])+len(p.Destinations))
 	for j, h := range cl.hooks[i] {
 		ds[j] = &delivery{
 			event: e, webhook: h.ID, account: h.AccountID, hook: h, owner: grp.owner, group: grp,
 			trigger: trigger, firstAt: at, queuedAt: now,
 		}
+	}
+	for j, id := range cl.events[i].DestinationIDs {
+		ds = append(ds, &delivery{
+			event: e, webhook: id, account: p.AccountID, owner: grp.owner, group: grp,
+			trigger: trigger, firstAt: at, queuedAt: now, destination: j + 1,
+		})
 	}
 	return ds
 }

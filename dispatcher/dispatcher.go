@@ -13,6 +13,7 @@
 //	queue.go    deliveries wait in turn: accounts, then webhooks, then age
 //	room.go     how many of them are in memory, and who is asked for more
 //	endpoint.go how much a receiver can bear, learned from its answers
+//	destination.go one-off destinations, which no webhook names
 //	send.go     one attempt, from the queue's head to an outcome
 //	health.go   what became of attempts, added up by webhook and minute
 //	record.go   outcomes are written in lots, and groups settled
@@ -34,6 +35,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/fanfare-webhooks/fanfare"
+	"github.com/fanfare-webhooks/fanfare/internal/seal"
 	"github.com/fanfare-webhooks/fanfare/internal/store"
 	"github.com/fanfare-webhooks/fanfare/internal/weaken"
 	"github.com/fanfare-webhooks/fanfare/registry"
@@ -50,6 +52,7 @@ type Options struct {
 	Grace       time.Duration // how long requests in flight may take at a shutdown; 65 s
 	Retention   time.Duration // how long events are kept; 30 days
 	Committed   func()        // is told of each commit to the log, and must not take its time; nil: nobody is
+	Keyring     *seal.Keyring // seals one-off destinations; nil: there are none
 	Log         *slog.Logger
 	Registerer  prometheus.Registerer
 }
@@ -256,11 +259,11 @@ func (t token) Unlock() {
 	}
 }
 
-// delivery is one (event, webhook) pair in this process's hands. Whoever took it out of the queue is
-// alone with it.
+// delivery is one (event, webhook) pair in this process's hands, or an event and one of its one-off
+// destinations. Whoever took it out of the queue is alone with it.
 type delivery struct {
 	event     *event
-	webhook   uuid.UUID
+	webhook   uuid.UUID         // of a one-off destination: made by destinationID
 	account   uuid.UUID         // the webhook's
 	hook      *registry.Webhook // as it was when it was queued; nil: not known here
 	owner     uuid.UUID         // the incarnation that took it in hand
@@ -272,6 +275,8 @@ type delivery struct {
 	firstAt   time.Time // the first attempt's start, or the publish
 	queuedAt  time.Time // this process's clock
 	endpoint  string    // how it was when this left the queue
+
+	destination int // a one-off destination's place in its event's list, from 1; 0: a webhook's
 }
 
 // event is what all deliveries of one event share.
@@ -283,7 +288,12 @@ type event struct {
 	occurredAt time.Time
 	test       bool
 	queued     int // deliveries in the queue; guarded by queue.mu
+
+	destinations []byte // sealed; nil: none, or left in Postgres like data
 }
+
+// size is what an event's payload takes in memory.
+func (e *event) size() int64 { return int64(len(e.data) + len(e.destinations)) }
 
 // errStopping ends loops that wait for Postgres.
 var errStopping = errors.New("the node is stopping")

@@ -57,6 +57,7 @@ type endpoint struct {
 	halvedAt  time.Time // when the window was last halved
 
 	failures  int // in a row
+	failedAt  time.Time
 	probeAt   time.Time
 	restUntil time.Time
 }
@@ -151,6 +152,7 @@ func (e *endpoint) ended(now time.Time, l lesson) {
 			e.narrow(now)
 		}
 	default:
+		e.failedAt = now
 		if e.failures++; e.down() {
 			e.probeAt = now.Add(probeGap(l))
 			e.window, e.movedAt, e.ramp, e.successes, e.recent = 1, now, e.limit, 0, 0
@@ -206,10 +208,13 @@ func (e *endpoint) narrow(now time.Time) {
 	e.ramp, e.successes, e.recent = e.window, 0, 0
 }
 
-// spentAt is when an endpoint that does not fail may be forgotten: a new one would decide the same, or
-// what made this one narrow is long ago.
+// spentAt is when an endpoint may be forgotten: a new one would decide the same, or what made this one narrow,
+// or fail, is long ago.
 func (e *endpoint) spentAt() time.Time {
 	at := later(e.restUntil, e.pace.turn)
+	if e.failures > 0 {
+		at = later(at, later(e.failedAt, e.probeAt).Add(narrowFor))
+	}
 	if e.window < e.limit {
 		at = later(at, e.movedAt.Add(narrowFor))
 	}

@@ -71,7 +71,7 @@ func TestOneAccountLeavesTheOthersRoomInMemory(t *testing.T) {
 	if _, over := q.push(waiting(2, 21, 10)); len(over) != 0 {
 		t.Errorf("%d of another's 10 found no room", len(over))
 	}
-	if room, _ := q.room(id(22), waiting(2, 22, 1)[0].hook, 0); room == 0 {
+	if room, _ := q.room(id(22), waiting(2, 22, 1)[0].hook, 1000, make(promises)); room == 0 {
 		t.Error("another's retries are not claimed")
 	}
 }

@@ -25,6 +25,10 @@ type Publication struct {
 	OccurredAt     time.Time // zero: not given
 	IdempotencyKey string    // "": none
 	RequestHash    [32]byte  // of the whole request; tells a repeat from another request under the same key
+
+	// One-off targets, at most [MaxDestinations]; nil: none. Their URLs were checked, and the account has a
+	// signing secret, without which they wait.
+	Destinations []fanfare.Destination
 }
 
 // Receipt says that an event is durable: it is committed and flushed.
@@ -144,6 +148,9 @@ func (d *Dispatcher) submit(ctx context.Context, cl *call) error {
 			return err
 		}
 	}
+	for i := range cl.events {
+		cl.bytes += int64(len(cl.events[i].Destinations))
+	}
 	for account, n := range cl.accounts {
 		d.admission.published(account, n*(len(cl.pubs)+cl.owed)/len(cl.pubs))
 	}
@@ -204,7 +211,7 @@ func (d *Dispatcher) match(cl *call) error {
 		} else if matched = snap.Match(matched, p.AccountID, p.Type, p.Data); len(matched) > maxFanOut || cl.owed+len(matched) > maxCallFanOut {
 			return &RefusedError{Index: i, Reason: TooManyWebhooks}
 		}
-		cl.owed += len(matched)
+		cl.owed += len(matched) + len(p.Destinations)
 		e := store.NewEvent{
 			AccountID: p.AccountID, Type: p.Type, Data: p.Data, OccurredAt: p.OccurredAt, Key: p.IdempotencyKey,
 			Hash: p.RequestHash[:], Test: cl.only != uuid.Nil, WebhookIDs: make([]uuid.UUID, len(matched)),
@@ -214,6 +221,11 @@ func (d *Dispatcher) match(cl *call) error {
 			e.WebhookIDs[j] = w.ID
 			if w.AccountID == p.AccountID {
 				e.Matched++
+			}
+		}
+		if len(p.Destinations) > 0 {
+			if err := d.sealDestinations(&e, p.Destinations); err != nil {
+				return err
 			}
 		}
 		cl.events[i] = e

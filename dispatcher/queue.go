@@ -53,7 +53,7 @@ type accountQueue struct {
 }
 
 // hookQueue is a webhook with deliveries in memory, or with an endpoint that there is something to be
-// remembered of.
+// remembered of. All one-off destinations of an account at one host and port are one, under what queueOf gives.
 type hookQueue struct {
 	id       uuid.UUID
 	account  *accountQueue
@@ -63,7 +63,7 @@ type hookQueue struct {
 	flying   int
 	inTurns  bool
 	heldAt   time.Time // when its endpoint last kept something waiting
-	hungry   bool      // it has retries in Postgres, and had no room for them
+	hungry   sharer    // which of those that share it have retries in Postgres, and found no room for them
 }
 
 func newQueue(slots, depth, hookDepth int, maxBytes int64, due *dueHeap) *queue {
@@ -89,9 +89,9 @@ func (q *queue) push(ds []*delivery) (start int, over []*delivery) {
 			continue
 		}
 		if d.event.queued == 0 && d.event.data != nil {
-			if q.bytes += int64(len(d.event.data)); q.bytes > q.maxBytes {
-				q.bytes -= int64(len(d.event.data))
-				d.event.data = nil
+			if q.bytes += d.event.size(); q.bytes > q.maxBytes {
+				q.bytes -= d.event.size()
+				d.event.data, d.event.destinations = nil, nil
 			}
 		}
 		d.event.queued++
@@ -208,9 +208,11 @@ func (q *queue) depart(h *hookQueue, now time.Time) *delivery {
 
 // feed has more of a webhook's retries claimed when few are left in memory.
 func (q *queue) feed(h *hookQueue, now time.Time) {
-	if h.hungry && h.waiting.len()+h.flying <= q.wanted(h, now)/2 {
-		h.hungry = false
-		q.due.note(h.id, time.Time{})
+	if h.hungry != 0 && h.waiting.len()+h.flying <= q.wanted(h, now)/2 {
+		for _, id := range h.hungry.ids(h.id) {
+			q.due.note(id, time.Time{})
+		}
+		h.hungry = 0
 	}
 }
 
@@ -227,7 +229,7 @@ func (q *queue) done(d *delivery, l lesson) (park []*delivery) {
 	now := time.Now()
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	h := q.hooks[d.webhook]
+	h := q.hooks[queueOf(d.webhook)]
 	h.flying--
 	h.account.flying--
 	q.flying--
@@ -263,8 +265,9 @@ func (q *queue) forget(webhook uuid.UUID) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	now := time.Now()
-	if h := q.hooks[webhook]; h != nil {
-		q.aim(h, nil)
+	if h := q.hooks[queueOf(webhook)]; h != nil {
+		h.hook = nil
+		q.point(h, "", defaultLimit, pace{})
 		q.feed(h, now)
 		q.ready(h, now)
 		q.drop(h, now)
@@ -363,16 +366,17 @@ func (q *queue) empty(h *hookQueue) []*delivery {
 
 // hook finds or makes a webhook's queue; drop forgets it when nothing is left to remember.
 func (q *queue) hook(webhook, account uuid.UUID, w *registry.Webhook) *hookQueue {
-	h := q.hooks[webhook]
-	if h == nil {
-		a := q.accounts[account]
-		if a == nil {
-			a = &accountQueue{id: account}
-			q.accounts[account] = a
-		}
-		h = &hookQueue{id: webhook, account: a}
-		a.hooks++
-		q.hooks[webhook] = h
+	id := queueOf(webhook)
+	h := q.hooks[id]
+	switch {
+	case h == nil:
+		h = &hookQueue{id: id}
+		q.hooks[id] = h
+		q.house(h, account)
+	case h.account.id == uuid.Nil && account != uuid.Nil:
+		// It was asked about before anything of it was in memory, when nothing told whose it is.
+		q.leave(h)
+		q.house(h, account)
 	}
 	if w == nil || h.hook == nil || w.Version >= h.hook.Version { // one that was matched before may come after
 		q.aim(h, w)
@@ -380,16 +384,43 @@ func (q *queue) hook(webhook, account uuid.UUID, w *registry.Webhook) *hookQueue
 	return h
 }
 
+// house and leave say whose a queue is.
+func (q *queue) house(h *hookQueue, account uuid.UUID) {
+	a := q.accounts[account]
+	if a == nil {
+		a = &accountQueue{id: account}
+		q.accounts[account] = a
+	}
+	h.account = a
+	a.hooks++
+}
+
+func (q *queue) leave(h *hookQueue) {
+	if h.account.hooks--; h.account.hooks == 0 {
+		delete(q.accounts, h.account.id)
+	}
+}
+
 // aim tells an endpoint what w says. A webhook that is disabled or unknown has none that could bear too
-// much: its deliveries end without a request.
+// much: its deliveries end without a request. Of one-off destinations there is nothing to be said.
 func (q *queue) aim(h *hookQueue, w *registry.Webhook) {
 	h.hook = w
-	was := h.endpoint.down()
-	if w == nil || !w.Enabled() {
-		h.endpoint.aim("", defaultLimit, pace{})
-	} else {
-		h.endpoint.aim(w.URL, q.ours(w.MaxInFlight), newPace(q.ours(w.RateLimit.Count), w.RateLimit.Per))
+	switch {
+	case isOneOff(h.id):
+		q.point(h, oneOffURL, q.ours(defaultLimit), pace{})
+	case w == nil || !w.Enabled():
+		q.point(h, "", defaultLimit, pace{})
+	default:
+		q.point(h, w.URL, q.ours(w.MaxInFlight), newPace(q.ours(w.RateLimit.Count), w.RateLimit.Per))
 	}
+}
+
+// oneOffURL stands for the URL of an endpoint that has many.
+const oneOffURL = "one-off"
+
+func (q *queue) point(h *hookQueue, url string, limit int, p pace) {
+	was := h.endpoint.down()
+	h.endpoint.aim(url, limit, p)
 	if was && !h.endpoint.down() {
 		q.down--
 		q.due.note(h.id, time.Time{}) // its retries need not wait for the next probe
@@ -400,17 +431,18 @@ func (q *queue) aim(h *hookQueue, w *registry.Webhook) {
 func (q *queue) ours(limit int) int { return min(limit, max(limit/q.share, 1)) }
 
 func (q *queue) drop(h *hookQueue, now time.Time) {
-	if h.waiting.len() > 0 || h.flying > 0 || h.hungry || h.endpoint.failures > 0 {
+	if h.waiting.len() > 0 || h.flying > 0 || h.hungry != 0 || h.endpoint.failures > 0 && !isOneOff(h.id) {
 		return
 	}
 	if at := h.endpoint.spentAt(); now.Before(at) {
 		q.paced.note(h.id, at)
 		return
 	}
-	delete(q.hooks, h.id)
-	if h.account.hooks--; h.account.hooks == 0 {
-		delete(q.accounts, h.account.id)
+	if h.endpoint.down() {
+		q.down--
 	}
+	delete(q.hooks, h.id)
+	q.leave(h)
 }
 
 // ready puts a webhook, and its account, in their turns if they have something to do and room for it. If
@@ -436,6 +468,6 @@ func (q *queue) ready(h *hookQueue, now time.Time) {
 
 func (q *queue) left(d *delivery) {
 	if d.event.queued--; d.event.queued == 0 {
-		q.bytes -= int64(len(d.event.data))
+		q.bytes -= d.event.size()
 	}
 }

@@ -235,16 +235,15 @@ func TestAWebhookThatIsGoneIsForgotten(t *testing.T) {
 
 func TestNoMoreIsPromisedThanFits(t *testing.T) {
 	q := testQueue(100, 40, 1000, 1<<20)
-	promised := 0
+	promised := make(promises)
 	var ds []*delivery
 	for hook := range byte(10) {
 		some := waiting(1, 11+hook, 30)
-		n, _ := q.room(some[0].webhook, some[0].hook, promised)
+		n, _ := q.room(some[0].webhook, some[0].hook, 1000, promised)
 		ds = append(ds, some[:n]...)
-		promised += n
 	}
-	if _, over := q.push(ds); promised == 0 || len(over) > 0 {
-		t.Errorf("%d of %d have to be put back", len(over), promised)
+	if _, over := q.push(ds); len(ds) == 0 || promised[id(1)] != len(ds) || len(over) > 0 {
+		t.Errorf("%d of %d have to be put back", len(over), len(ds))
 	}
 }
 

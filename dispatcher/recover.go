@@ -173,7 +173,7 @@ func (d *Dispatcher) resumed(grp *group, owed []store.Owed) []*delivery {
 		ds[i] = &delivery{
 			event: e, webhook: o.WebhookID, account: o.AccountID, owner: grp.owner, group: grp, trigger: trigger,
 			number: o.Number, tries: o.Number, firstAt: fanfare.EventTime(e.id), queuedAt: now,
-			hook: d.registry.Snapshot().Webhook(o.WebhookID),
+			hook: d.registry.Snapshot().Webhook(o.WebhookID), destination: o.Destination,
 		}
 	}
 	return ds

@@ -95,7 +95,8 @@ var (
 	standard    = []signature.Scheme{{Algorithm: signature.Standard}}
 )
 
-// request makes the request of a delivery to a webhook, or says why there is none.
+// request makes the request of a delivery, or says why there is none. What stands for a one-off destination
+// learns by it where it goes.
 func (d *Dispatcher) request(dl *delivery, w *registry.Webhook) (*egress.Request, *egress.Result) {
 	now := time.Now()
 	own := func(detail string) (*egress.Request, *egress.Result) {
@@ -104,7 +105,7 @@ func (d *Dispatcher) request(dl *delivery, w *registry.Webhook) (*egress.Request
 	reject := func(detail string) (*egress.Request, *egress.Result) {
 		return nil, &egress.Result{StartedAt: now, Error: fanfare.ErrRequest, Detail: detail}
 	}
-	data := dl.event.data
+	data, destinations := dl.event.data, dl.event.destinations
 	if data == nil {
 		ctx, cancel := context.WithTimeout(d.sendCtx, engineDeadline)
 		defer cancel()
@@ -116,7 +117,17 @@ func (d *Dispatcher) request(dl *delivery, w *registry.Webhook) (*egress.Request
 		if e == nil {
 			return reject("the event is no longer kept")
 		}
-		data = e.Data
+		data, destinations = e.Data, e.Destinations
+	}
+	if dl.destination > 0 {
+		to, err := d.openDestination(dl, destinations)
+		if err != nil {
+			d.log.Error("a one-off destination cannot be opened", "event", dl.event.id, "error", err)
+			return own("the one-off destination could not be opened")
+		}
+		if err := w.SendTo(to); err != nil {
+			return reject(err.Error())
+		}
 	}
 	now = time.Now()
 	t := target{
@@ -124,7 +135,7 @@ func (d *Dispatcher) request(dl *delivery, w *registry.Webhook) (*egress.Request
 		how: w.Request(), schemes: d.registry.Snapshot().Schemes(w.AccountID), secrets: w.Secrets(now),
 	}
 	if len(t.secrets) == 0 {
-		return own("a secret of the webhook could not be opened")
+		return own("a secret that signs it could not be opened")
 	}
 	e := fanfare.Event{
 		ID: dl.event.id, AccountID: dl.event.account, Type: dl.event.typ, Data: data, OccurredAt: dl.event.occurredAt,

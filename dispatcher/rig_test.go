@@ -105,6 +105,7 @@ func (r *rig) node(o Options) *testNode {
 	r.ok(err)
 	reg := registry.New(s, r.keyring, registry.Options{})
 	r.ok(reg.Load(r.Context()))
+	o.Keyring = r.keyring
 	d := New(s, reg, out, o)
 	r.ok(d.Start(r.Context()))
 

@@ -31,36 +31,41 @@ func (q *queue) most(h *hookQueue) int {
 	return q.hookDepth
 }
 
-// room is how many more of a webhook's retries are worth claiming, enough to keep its requests going, if
-// so many were promised to its account already. If it is 0, again tells when to ask anew; the zero time:
-// the webhook becomes hungry.
-func (q *queue) room(webhook uuid.UUID, w *registry.Webhook, promised int) (n int, again time.Time) {
+// promises are retries that are about to be claimed, by the account and by the queue that they will wait in.
+type promises map[uuid.UUID]int
+
+// room is how many more of a webhook's retries are worth claiming, enough to keep its requests going beside
+// what is promised already, and at most most; it promises them. If it is 0, again tells when to ask anew; the
+// zero time: the webhook becomes hungry.
+func (q *queue) room(webhook uuid.UUID, w *registry.Webhook, most int, promised promises) (n int, again time.Time) {
 	now := time.Now()
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	_, known := q.hooks[webhook]
+	h, known := q.hooks[queueOf(webhook)]
 	var account uuid.UUID
 	if w != nil {
 		account = w.AccountID
 	}
-	h := q.hook(webhook, account, w)
+	h = q.hook(webhook, account, w)
 	defer q.drop(h, now)
 	if !known {
 		h.endpoint.cautious(now)
 	}
 	q.ready(h, now) // what is new about it may let it go
-	if want := q.wanted(h, now) - h.waiting.len() - h.flying; want > 0 {
+	if want := q.wanted(h, now) - h.waiting.len() - h.flying - promised[h.id]; want > 0 {
 		// Each that is pushed makes the webhook's share smaller by one, too.
-		if n = min(want, (q.spare(h)-promised+1)/2); n <= 0 {
+		if n = min(want, most, (q.spare(h)-promised[h.account.id]+1)/2); n <= 0 {
 			return 0, now.Add(noRoomWait)
 		}
-		h.hungry = false
+		promised[h.account.id] += n
+		promised[h.id] += n
+		h.hungry &^= sharerOf(webhook)
 		return n, time.Time{}
 	}
 	if ok, at := h.endpoint.next(now, h.flying); !ok && !at.IsZero() {
 		return 0, at
 	}
-	h.hungry = true
+	h.hungry |= sharerOf(webhook)
 	return 0, time.Time{}
 }
 

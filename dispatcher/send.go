@@ -138,10 +138,21 @@ func (d *Dispatcher) send(dl *delivery) (store.Outcome, lesson) {
 	return d.attempt(dl, w, req, fault)
 }
 
+// hookOf is the webhook that a delivery is for, or what stands for one; nil: it is not known here. certain is
+// false if it may be known better by now.
+func (d *Dispatcher) hookOf(dl *delivery) (w *registry.Webhook, certain bool) {
+	snap := d.registry.Snapshot()
+	if dl.destination > 0 {
+		return d.oneOff(dl.account), snap.Signs(dl.account)
+	}
+	w = snap.Webhook(dl.webhook)
+	return w, w != nil
+}
+
 // lookup finds the webhook, or says why there is none. It knows neither only when the node stops.
 func (d *Dispatcher) lookup(dl *delivery) (*registry.Webhook, fanfare.Reason) {
-	w := d.registry.Snapshot().Webhook(dl.webhook)
-	if w == nil && d.registry.PolledAt().Before(dl.queuedAt) {
+	w, certain := d.hookOf(dl)
+	if !certain && d.registry.PolledAt().Before(dl.queuedAt) {
 		// It may be newer than this node's registry: never say deleted without having asked.
 		for d.registry.CatchUp(d.sendCtx) != nil {
 			select {
@@ -150,7 +161,7 @@ func (d *Dispatcher) lookup(dl *delivery) (*registry.Webhook, fanfare.Reason) {
 			case <-time.After(time.Second):
 			}
 		}
-		w = d.registry.Snapshot().Webhook(dl.webhook)
+		w, _ = d.hookOf(dl)
 	}
 	switch snap := d.registry.Snapshot(); {
 	case w != nil:
@@ -187,7 +198,7 @@ func (d *Dispatcher) attempt(dl *delivery, w *registry.Webhook, req *egress.Requ
 	out := retry.Judge(retry.Answer{
 		Status: r.Status, Error: r.Error, RetryAfter: r.RetryAfter, Stale: r.Stale && dl.number-dl.tries < maxFree,
 	}, ended)
-	if out.Verdict == fanfare.VerdictGone && !dl.event.test && !d.disableGone(w, ended) {
+	if out.Verdict == fanfare.VerdictGone && !dl.event.test && dl.destination == 0 && !d.disableGone(w, ended) {
 		out.Verdict, out.Charged = fanfare.VerdictRetry, false
 	}
 	next := retry.Schedule(w.RetrySchedule).AfterAttempt(retry.Ended{
@@ -202,7 +213,7 @@ func (d *Dispatcher) attempt(dl *delivery, w *registry.Webhook, req *egress.Requ
 	}
 	a.State, a.Reason, a.RetryAt = next.State, next.Reason, next.RetryAt
 	d.metrics.attempted(a, first, dl.event)
-	if out.Charged && fault == nil {
+	if out.Charged && fault == nil && dl.destination == 0 {
 		d.health.ended(a)
 	}
 	d.logAttempt(a)
@@ -211,10 +222,10 @@ func (d *Dispatcher) attempt(dl *delivery, w *registry.Webhook, req *egress.Requ
 	if a.State == fanfare.Pending {
 		o.Retry = &store.Retry{
 			WebhookID: dl.webhook, EventID: dl.event.id, AccountID: dl.account, Trigger: fanfare.TriggerRetry,
-			Number: a.Number, Tries: next.Tries, FirstAt: dl.firstAt, DueAt: next.RetryAt,
+			Number: a.Number, Tries: next.Tries, FirstAt: dl.firstAt, DueAt: next.RetryAt, Destination: dl.destination,
 		}
 	}
-	return o, learned(out, r, w.URL, next.RetryAt.Sub(ended))
+	return o, learned(out, r, dl.endpointURL(w), next.RetryAt.Sub(ended))
 }
 
 // learned is what an attempt says about its endpoint; gap is until the delivery's next.
@@ -301,14 +312,14 @@ func (dl *delivery) told(state fanfare.State) string {
 func (d *Dispatcher) parked(dl *delivery) store.Outcome {
 	return store.Outcome{Owner: dl.owner, Group: dl.groupID(), Retry: &store.Retry{
 		WebhookID: dl.webhook, EventID: dl.event.id, AccountID: dl.account, Trigger: dl.trigger, Number: dl.number,
-		Tries: dl.tries, FirstAt: dl.firstAt, DueAt: d.node.now(), Takeovers: dl.takeovers,
+		Tries: dl.tries, FirstAt: dl.firstAt, DueAt: d.node.now(), Takeovers: dl.takeovers, Destination: dl.destination,
 	}}
 }
 
 func (d *Dispatcher) newAttempt(dl *delivery, w *registry.Webhook) *fanfare.Attempt {
 	a := &fanfare.Attempt{
 		EventID: dl.event.id, WebhookID: dl.webhook, AccountID: dl.account,
-		Trigger: dl.trigger, StartedAt: d.node.now(), Node: dl.owner,
+		Trigger: dl.trigger, StartedAt: d.node.now(), Node: dl.owner, Destination: dl.destination,
 	}
 	a.ID = attemptID(a.StartedAt)
 	if w != nil {
@@ -336,6 +347,15 @@ func (d *Dispatcher) logAttempt(a *fanfare.Attempt) {
 	}
 	d.log.Log(context.Background(), level, msg, "event", a.EventID, "webhook", a.WebhookID, "attempt", a.Number, "verdict", a.Verdict,
 		"status", a.Status, "error", a.Error, "state", a.State, "reason", a.Reason, "ms", a.Duration.Milliseconds())
+}
+
+// endpointURL is by what the queue knows the endpoint that was called: w's URL. One-off destinations that share
+// an endpoint have many.
+func (dl *delivery) endpointURL(w *registry.Webhook) string {
+	if dl.destination > 0 {
+		return oneOffURL
+	}
+	return w.URL
 }
 
 func (dl *delivery) groupID() uuid.UUID {

@@ -8,6 +8,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/fanfare-webhooks/fanfare"
+	"github.com/fanfare-webhooks/fanfare/internal/seal"
 	"github.com/fanfare-webhooks/fanfare/internal/store"
 )
 
@@ -78,8 +79,13 @@ func (db *database) registry(all bool, since int64) func(store.RegistrySink) {
 		}
 	}
 	var accounts []store.RegistryAccount
+	var signing []store.RegistrySigningSecret
 	for id, parent := range db.parents {
 		accounts = append(accounts, store.RegistryAccount{ID: id, ParentID: parent})
+		place := seal.Place{Account: id, Object: id, Column: "signing_secrets.sealed"}
+		signing = append(signing, store.RegistrySigningSecret{AccountID: id, SealedSecret: store.SealedSecret{
+			ID: id, Sealed: db.rules.w.keyring.Seal(place, []byte("another secret of 24 bytes")),
+		}})
 	}
 	return func(sink store.RegistrySink) {
 		if all {
@@ -97,6 +103,11 @@ func (db *database) registry(all bool, since int64) func(store.RegistrySink) {
 		}
 		for _, s := range secrets {
 			sink.Secret(s)
+		}
+		if all {
+			for _, s := range signing {
+				sink.SigningSecret(s)
+			}
 		}
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/fanfare-webhooks/fanfare"
 )
 
 // publication is what a client wants to publish.
@@ -16,6 +18,7 @@ type publication struct {
 	events int
 	keyed  bool // it is repeated, at another node, until it is accepted
 	size   int
+	hosts  []int // of its one-off destinations
 }
 
 // publish is a client. What a dead node answered never reached it.
@@ -47,6 +50,9 @@ func (w *world) tryPublish(p publication, try int) (accepted bool) {
 		if p.child {
 			pubs[i].AccountID = numbered(2)
 		}
+		for n, host := range p.hosts {
+			pubs[i].Destinations = append(pubs[i].Destinations, fanfare.Destination{URL: oneOffAt(host, n+1)})
+		}
 		if p.keyed {
 			pubs[i].IdempotencyKey = fmt.Sprintf("key-%d-%d", p.serial, i)
 		}
@@ -75,6 +81,9 @@ func (w *world) tryPublish(p publication, try int) (accepted bool) {
 	}
 	return err == nil
 }
+
+// oneOffAt is where the destination of that place is called, at one of the hosts that take anything.
+func oneOffAt(host, place int) string { return fmt.Sprintf("https://host-%d.test/%d", host, place) }
 
 // node is one that runs, the first from a slot on; nil: there is none.
 func (w *world) node(slot int) *process {

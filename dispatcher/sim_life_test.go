@@ -22,6 +22,7 @@ type life struct {
 	skew     time.Duration // of the database's clock
 	options  Options
 	hooks    []hookLife
+	hosts    []hookLife // of one-off destinations; only their moods count
 	steps    []step
 	refused  int  // one delivery in so many has a reply that the database refuses; 0: none
 	survivor int  // the slot that goes on at the end
@@ -69,7 +70,7 @@ type answer struct {
 
 // answer is that of a webhook's receiver to the nth request that it gets.
 func (l *life) answer(hook, nth int, at time.Duration) answer {
-	h := &l.hooks[hook]
+	h := l.receiver(hook)
 	kind := "well"
 	for _, m := range h.moods {
 		if at < m.until {
@@ -131,6 +132,14 @@ func (l *life) hopeless(event string, hook int) bool {
 	return l.dice.roll("hopeless "+event, strconv.Itoa(hook), 0).chance(0.05)
 }
 
+// receiver is a webhook's, or, for numbers beyond those of webhooks, a host of one-off destinations.
+func (l *life) receiver(n int) *hookLife {
+	if n < len(l.hooks) {
+		return &l.hooks[n]
+	}
+	return &l.hosts[n-len(l.hooks)]
+}
+
 func newLife(seed uint64) *life {
 	r := rand.New(rand.NewPCG(seed, 1))
 	l := &life{seed: seed, dice: dice(seed), calm: r.IntN(6) == 0, nodes: 1 + r.IntN(3), ruthless: r.IntN(2) == 0}
@@ -145,6 +154,13 @@ func newLife(seed uint64) *life {
 	}
 	for range 1 + r.IntN(4) {
 		l.hooks = append(l.hooks, newHookLife(r))
+	}
+	if r.IntN(3) == 0 {
+		for range 1 + r.IntN(2) {
+			h := newHookLife(r)
+			h.timeout = oneOffTimeout
+			l.hosts = append(l.hosts, h)
+		}
 	}
 	span := time.Duration(8+r.IntN(20)) * time.Second
 	l.publishes(r, span)
@@ -199,6 +215,11 @@ func (l *life) publishes(r *rand.Rand, span time.Duration) {
 			p := publication{
 				serial: 100*burst + n, slot: l.slot(r), child: r.IntN(2) == 0, kind: eventTypes[r.IntN(2)], events: pick(r, 1, 1, 1, 3),
 				keyed: r.IntN(3) == 0, size: pick(r, 0, 0, 100),
+			}
+			if len(l.hosts) > 0 {
+				for range r.IntN(4) {
+					p.hosts = append(p.hosts, r.IntN(len(l.hosts)))
+				}
 			}
 			l.then(at, func(w *world) { w.publish(p) }, "publish %d", p.serial)
 			at += time.Duration(r.IntN(300)) * time.Millisecond

@@ -12,6 +12,7 @@ import (
 	"github.com/fanfare-webhooks/fanfare"
 	"github.com/fanfare-webhooks/fanfare/internal/egress"
 	"github.com/fanfare-webhooks/fanfare/internal/store"
+	"github.com/fanfare-webhooks/fanfare/retry"
 )
 
 // rules are what must hold whatever happens. They hear of every request, every record and every death, and
@@ -39,6 +40,8 @@ type accepted struct {
 	id   uuid.UUID
 	key  string
 	data []byte
+
+	destinations int
 }
 
 // pairStory is what receivers and nodes saw of a delivery.
@@ -102,12 +105,20 @@ func (r *rules) starts(c *wire, sent *egress.Request) *request {
 		header[f.Name] = f.Value
 	}
 	q := &request{process: c.w.process(c), startedAt: time.Now(), body: sent.Body, result: inFlight}
-	ref := store.RetryRef{WebhookID: uuid.MustParse(header["X-Fanfare-Webhook-Id"]), EventID: uuid.MustParse(header["webhook-id"])}
+	ref := store.RetryRef{EventID: uuid.MustParse(header["webhook-id"])}
+	var host, place int
+	if hook, ok := header["X-Fanfare-Webhook-Id"]; ok {
+		ref.WebhookID = uuid.MustParse(hook)
+		q.hook = slices.IndexFunc(r.w.db.hooks, func(h *hookRow) bool { return h.ID == ref.WebhookID })
+	} else if n, _ := fmt.Sscanf(sent.URL, "https://host-%d.test/%d", &host, &place); n == 2 {
+		ref.WebhookID = r.w.db.oneOffs[ref.EventID][place-1]
+		q.hook = len(r.w.db.hooks) + host
+		r.w.reach("a request to a one-off destination")
+	}
 	q.number, _ = strconv.Atoi(header["X-Fanfare-Attempt"])
 	q.incarnation = q.process.d.node.id()
-	q.hook = slices.IndexFunc(r.w.db.hooks, func(h *hookRow) bool { return h.ID == ref.WebhookID })
-	q.nth = r.nth[ref.WebhookID]
-	r.nth[ref.WebhookID]++
+	q.nth = r.nth[queueOf(ref.WebhookID)]
+	r.nth[queueOf(ref.WebhookID)]++
 	q.pair = r.pair(ref)
 	e := r.w.db.event(ref.EventID)
 	if e == nil {
@@ -151,6 +162,9 @@ func (r *rules) leased(q *request) {
 // wanted: what was switched off, deleted or moved is known everywhere within a second, and on a node that
 // cannot ask at the latest with the end of its lease and of a question that hangs.
 func (r *rules) wanted(q *request, url string, test bool) {
+	if isOneOff(q.pair.ref.WebhookID) {
+		return
+	}
 	h := r.w.db.hooks[q.hook]
 	known := time.Second
 	if h.changedAt.Before(r.w.fairSince) {
@@ -171,11 +185,11 @@ func (r *rules) wanted(q *request, url string, test bool) {
 
 // room: an endpoint gets no more requests at once than its share on this node.
 func (r *rules) room(c *wire, q *request) {
-	limit, nodes := r.w.db.hooks[q.hook].MaxInFlight, max(slices.Min(c.lives[:]), 1)
+	limit, nodes, queue := r.limits(q).MaxInFlight, max(slices.Min(c.lives[:]), 1), queueOf(q.pair.ref.WebhookID)
 	most, flying := max(limit/nodes, 1), 1
 	for _, p := range r.order {
 		for _, other := range p.requests {
-			if other.process == q.process && other.hook == q.hook && other.result == inFlight && !r.w.db.event(p.ref.EventID).Test {
+			if other.process == q.process && queueOf(p.ref.WebhookID) == queue && other.result == inFlight && !r.w.db.event(p.ref.EventID).Test {
 				flying++
 			}
 		}
@@ -186,6 +200,14 @@ func (r *rules) room(c *wire, q *request) {
 	if flying > 1 && flying == most {
 		r.w.reach("an endpoint with all the requests that it may have")
 	}
+}
+
+// limits are those of a request's receiver.
+func (r *rules) limits(q *request) *fanfare.Webhook {
+	if isOneOff(q.pair.ref.WebhookID) {
+		return &fanfare.Webhook{MaxInFlight: defaultLimit, RetrySchedule: retry.Default}
+	}
+	return &r.w.db.hooks[q.hook].Webhook
 }
 
 // again: whoever is tried again has failed, and waited.
@@ -213,7 +235,7 @@ func (r *rules) again(q *request) {
 		return
 	}
 	last := q.pair.requests[len(q.pair.requests)-1]
-	schedule := r.w.db.hooks[q.hook].RetrySchedule
+	schedule := r.limits(q).RetrySchedule
 	if charged > len(schedule) {
 		r.broke("%v is sent to %v once more after %d failures", q.pair.ref.EventID, q.pair.ref.WebhookID, charged)
 		return
@@ -243,6 +265,8 @@ func (r *rules) ends(q *request, res *egress.Result) {
 		q.result = final
 	case res.Error == "" && res.Status/100 == 2:
 		q.result = welcome
+	case res.Status == 410 && isOneOff(q.pair.ref.WebhookID):
+		q.result = final
 	case res.Status == 410:
 		q.result = blameless // or final; the webhook is off in any case
 	default:
@@ -316,7 +340,7 @@ func (r *rules) committed(e *fanfare.Event) {
 // accept is told of a publish that was answered.
 func (r *rules) accept(pubs []Publication, receipts []Receipt) {
 	for i := range pubs {
-		a := accepted{receipts[i].ID, pubs[i].IdempotencyKey, pubs[i].Data}
+		a := accepted{receipts[i].ID, pubs[i].IdempotencyKey, pubs[i].Data, len(pubs[i].Destinations)}
 		if id, again := r.byKey[a.key]; again && a.key != "" && id != a.id {
 			r.broke("the key %s stands for two events, %v and %v", a.key, id, a.id)
 		}
@@ -331,7 +355,7 @@ func (r *rules) accept(pubs []Publication, receipts []Receipt) {
 func (r *rules) kept(a *accepted) {
 	if e := r.w.db.event(a.id); e == nil {
 		r.broke("%v was accepted and is not in the log", a.id)
-	} else if !bytes.Equal(e.Data, a.data) || e.IdempotencyKey != a.key {
+	} else if !bytes.Equal(e.Data, a.data) || e.IdempotencyKey != a.key || len(r.w.db.oneOffs[a.id]) != a.destinations {
 		r.broke("%v is %s and was %s", a.id, e.Data, a.data)
 	}
 }
@@ -346,8 +370,8 @@ func (r *rules) accounted(ref store.RetryRef) {
 // all calls check for every delivery of the log.
 func (r *rules) all(check func(store.RetryRef)) {
 	for _, e := range r.w.db.events {
-		for _, w := range e.WebhookIDs {
-			check(store.RetryRef{WebhookID: w, EventID: e.ID})
+		for _, p := range r.w.db.pairs(e) {
+			check(p.ref)
 		}
 	}
 }

@@ -22,7 +22,8 @@ type database struct {
 	ahead time.Duration // its clock minus everybody else's
 	pos   fanfare.Position
 
-	events   []*fanfare.Event // in the log's order
+	events   []*fanfare.Event          // in the log's order
+	oneOffs  map[uuid.UUID][]uuid.UUID // what stands for one-off destinations, by event
 	groupOf  map[uuid.UUID]uuid.UUID
 	keys     map[store.KeyRef]store.FirstAnswer
 	groups   map[uuid.UUID]groupRow
@@ -75,6 +76,7 @@ var eventTypes = []string{"call.started", "call.ended"}
 func newDatabase(r *rules) *database {
 	return &database{
 		rules:    r,
+		oneOffs:  make(map[uuid.UUID][]uuid.UUID),
 		groupOf:  make(map[uuid.UUID]uuid.UUID),
 		keys:     make(map[store.KeyRef]store.FirstAnswer),
 		groups:   make(map[uuid.UUID]groupRow),
@@ -163,7 +165,7 @@ func (db *database) ingest(g *store.Group) (*store.Committed, error) {
 	for i := range g.Events {
 		e := &g.Events[i]
 		id, key := c.ID(g, i), store.KeyRef{AccountID: e.AccountID, Key: e.Key}
-		owes = owes || len(e.WebhookIDs) > 0
+		owes = owes || len(e.WebhookIDs)+len(e.DestinationIDs) > 0
 		if _, known := db.keys[key]; known {
 			continue
 		}
@@ -172,8 +174,9 @@ func (db *database) ingest(g *store.Group) (*store.Committed, error) {
 		}
 		db.events = append(db.events, &fanfare.Event{
 			ID: id, AccountID: e.AccountID, Type: e.Type, Data: e.Data, OccurredAt: e.OccurredAt, IdempotencyKey: e.Key,
-			WebhookIDs: slices.Clone(e.WebhookIDs), Matched: e.Matched, Test: e.Test,
+			WebhookIDs: slices.Clone(e.WebhookIDs), Matched: e.Matched, Test: e.Test, Destinations: e.Destinations,
 		})
+		db.oneOffs[id] = slices.Clone(e.DestinationIDs)
 		db.groupOf[id] = g.ID
 		db.rules.committed(db.events[len(db.events)-1])
 	}
@@ -203,6 +206,23 @@ func (db *database) between(first, last uuid.UUID) []*fanfare.Event {
 		to++
 	}
 	return db.events[from:to]
+}
+
+// owedPair is a delivery that an event makes.
+type owedPair struct {
+	ref         store.RetryRef
+	account     uuid.UUID
+	destination int
+}
+
+func (db *database) pairs(e *fanfare.Event) (all []owedPair) {
+	for _, w := range e.WebhookIDs {
+		all = append(all, owedPair{store.RetryRef{WebhookID: w, EventID: e.ID}, db.hook(w).AccountID, 0})
+	}
+	for i, id := range db.oneOffs[e.ID] {
+		all = append(all, owedPair{store.RetryRef{WebhookID: id, EventID: e.ID}, e.AccountID, i + 1})
+	}
+	return all
 }
 
 func (db *database) event(id uuid.UUID) *fanfare.Event {
@@ -259,8 +279,8 @@ func (db *database) record(lot *store.Lot) error {
 		}
 		remove(t, db.groups, id)
 		for _, e := range db.between(g.First, g.Last) {
-			for _, w := range e.WebhookIDs {
-				touched[store.RetryRef{WebhookID: w, EventID: e.ID}] = true
+			for _, p := range db.pairs(e) {
+				touched[p.ref] = true
 			}
 		}
 	}
@@ -271,7 +291,7 @@ func (db *database) record(lot *store.Lot) error {
 	return nil
 }
 
-// insertAttempt writes an attempt once. If it is its delivery's owner who says that this has ended, nobody
+// insertAttempt writes an attempt once, and nothing that confuses webhooks with one-off destinations. If it is its delivery's owner who says that this has ended, nobody
 // else may have said so.
 func (db *database) insertAttempt(t *transaction, a *fanfare.Attempt, mine bool) {
 	if a == nil {
@@ -280,6 +300,9 @@ func (db *database) insertAttempt(t *transaction, a *fanfare.Attempt, mine bool)
 	ref := store.RetryRef{WebhookID: a.WebhookID, EventID: a.EventID}
 	if slices.ContainsFunc(db.attempts[ref], func(b *fanfare.Attempt) bool { return a.ID == b.ID }) {
 		return
+	}
+	if oneOff := db.oneOffs[a.EventID]; a.Destination > len(oneOff) || slices.Index(oneOff, a.WebhookID)+1 != a.Destination {
+		db.rules.broke("an attempt of %v to %v says that it is for destination %d", a.EventID, a.WebhookID, a.Destination)
 	}
 	put(t, db.attempts, ref, append(slices.Clip(db.attempts[ref]), a))
 	db.rules.recorded(t, a)
@@ -337,6 +360,9 @@ func (db *database) claim(node uuid.UUID, wants []store.Want) (claimed []store.R
 			}
 			want.Room--
 			claimed = append(claimed, r)
+			if r.Destination > 0 {
+				db.rules.w.reach("a retry to a one-off destination")
+			}
 			db.retries[store.RetryRef{WebhookID: r.WebhookID, EventID: r.EventID}] = retryRow{r, node}
 		}
 	}
@@ -381,8 +407,8 @@ func (db *database) eventsByID(ids []uuid.UUID, maxBytes int64) map[uuid.UUID]*f
 	for _, id := range slices.Compact(ids) {
 		if e := db.event(id); e != nil {
 			read := *e
-			if maxBytes -= int64(len(e.Data)); maxBytes < 0 {
-				read.Data = nil
+			if maxBytes -= int64(len(e.Data) + len(e.Destinations)); maxBytes < 0 {
+				read.Data, read.Destinations = nil, nil
 			}
 			found[id] = &read
 		}
@@ -462,8 +488,8 @@ func (db *database) takeGroups(me uuid.UUID, limit int, wanted func(groupRow) bo
 func (db *database) owed(g store.OpenGroup) (owed []store.Owed) {
 	for _, e := range db.between(g.First, g.Last) {
 		read := *e
-		for _, w := range e.WebhookIDs {
-			ref := store.RetryRef{WebhookID: w, EventID: e.ID}
+		for _, p := range db.pairs(e) {
+			ref := p.ref
 			if _, waits := db.retries[ref]; waits || db.hasEnded(ref) {
 				continue
 			}
@@ -471,7 +497,12 @@ func (db *database) owed(g store.OpenGroup) (owed []store.Owed) {
 			for _, a := range db.attempts[ref] {
 				number = max(number, a.Number)
 			}
-			owed = append(owed, store.Owed{Event: &read, WebhookID: w, AccountID: db.hook(w).AccountID, Number: number})
+			if p.destination > 0 {
+				db.rules.w.reach("a one-off destination that a group still owed")
+			}
+			owed = append(owed, store.Owed{
+				Event: &read, WebhookID: ref.WebhookID, AccountID: p.account, Number: number, Destination: p.destination,
+			})
 		}
 	}
 	return owed

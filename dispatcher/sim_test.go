@@ -79,9 +79,12 @@ var places = []string{
 	"a group that was taken over (retake)",
 	"a group that was taken over (take)",
 	"a lot that Postgres forgot",
+	"a one-off destination that a group still owed",
 	"a publish that failed",
 	"a publish that was repeated",
+	"a request to a one-off destination",
 	"a retry that a dead node had in hand",
+	"a retry to a one-off destination",
 	"an endpoint with all the requests that it may have",
 	"an outcome that came too late",
 }

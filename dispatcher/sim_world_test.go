@@ -202,7 +202,7 @@ func (w *world) run(ctx context.Context, p *process) (over bool) {
 	parts.Go(func() { _ = reg.Run(watch) })
 
 	o := w.life.options
-	o.Registerer, o.Log = nowhere{}, slog.New(&scribe{w: w, who: p.wire.name})
+	o.Registerer, o.Log, o.Keyring = nowhere{}, slog.New(&scribe{w: w, who: p.wire.name}), w.keyring
 	d := New(p.wire, reg, p.wire, o)
 	defer d.stopSends()
 	d.watchCPUs = false
@@ -369,7 +369,7 @@ func (w *world) answer(q *request) answer {
 	a := w.life.answer(q.hook, q.nth, w.sinceBegin())
 	if w.mild {
 		a = answer{after: 5 * time.Millisecond, status: http.StatusOK}
-		if w.life.hopeless(w.names[q.pair.ref.EventID], q.hook) {
+		if !isOneOff(q.pair.ref.WebhookID) && w.life.hopeless(w.names[q.pair.ref.EventID], q.hook) {
 			a.status = http.StatusInternalServerError
 		}
 	}

@@ -4,9 +4,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/google/uuid"
-
-	"github.com/fanfare-webhooks/fanfare"
 	"github.com/fanfare-webhooks/fanfare/signature"
 )
 
@@ -41,24 +38,4 @@ func (s *secrets) add(secret signature.Secret, expires time.Time) {
 		s.expires = append(s.expires, expires)
 	}
 	s.open = append(slices.Clip(s.open), secret)
-}
-
-// Signs says whether an account has a secret of its own, which signs one-off destinations.
-func (s *Snapshot) Signs(account uuid.UUID) bool {
-	a, ok := s.accounts.get(account)
-	return ok && a.signing != nil
-}
-
-// OneOff makes of what is known of a one-off destination a webhook that can be sent to: with its account's
-// own secrets. It is nil if the account is unknown or deleted. Nobody else has it: it may be written to.
-func (s *Snapshot) OneOff(w fanfare.Webhook) *Webhook {
-	a, ok := s.accounts.get(w.AccountID)
-	if !ok {
-		return nil
-	}
-	made := &Webhook{Webhook: w}
-	if a.signing != nil {
-		made.secrets = *a.signing
-	}
-	return made
 }

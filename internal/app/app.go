@@ -96,7 +96,7 @@ func Start(ctx context.Context, c *Config, log *slog.Logger) (a *App, err error)
 	reg := registry.New(s, c.keyring, registry.Options{Log: log, Registerer: metrics})
 	end := tail.New(s, func() tail.Tree { return reg.Snapshot() }, tail.Options{Log: log, Registerer: metrics})
 	d := dispatcher.New(s, reg, out, dispatcher.Options{
-		Slots: c.MaxInFlight, Grace: c.Grace, Retention: c.retention, Committed: end.Wake, Log: log, Registerer: metrics,
+		Slots: c.MaxInFlight, Grace: c.Grace, Retention: c.retention, Keyring: c.keyring, Committed: end.Wake, Log: log, Registerer: metrics,
 	})
 	// First, so that an operator can watch the start and the end.
 	if err := a.serveAdmin(c, newAdmin(s, reg, d, metrics)); err != nil {

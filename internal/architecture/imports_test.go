@@ -28,7 +28,7 @@ var allowed = map[string][]string{
 	"migrations":       {pgx, "github.com/pressly/goose/v3"},
 
 	"registry":   {".", "internal/store", "internal/seal", "internal/filter", "internal/shape", "signature", uuid, prometheus},
-	"dispatcher": {".", "registry", "internal/store", "internal/egress", "internal/shape", "internal/weaken", "retry", "signature", uuid, prometheus},
+	"dispatcher": {".", "registry", "internal/store", "internal/egress", "internal/seal", "internal/shape", "internal/weaken", "retry", "signature", uuid, prometheus},
 	"api": {
 		".", "dispatcher", "registry", "internal/store", "internal/tail", "internal/echo", "internal/egress", "internal/seal", "internal/filter",
 		"internal/shape", "retry", "signature",

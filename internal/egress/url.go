@@ -37,6 +37,27 @@ func (c *Client) CheckURL(raw string) []Fault {
 	return faults
 }
 
+// Endpoint is the host and port that a URL calls, such as "example.com:443": the same for every spelling of them
+// that [Client.CheckURL] accepts, whatever the scheme. It is "" for what is no URL.
+func Endpoint(raw string) string {
+	u, err := url.Parse(raw)
+	if err != nil || u.Hostname() == "" {
+		return ""
+	}
+	host := strings.TrimSuffix(strings.ToLower(u.Hostname()), ".")
+	if name, err := idna.Lookup.ToASCII(host); err == nil && !isASCII(host) {
+		host = name
+	}
+	if a, err := netip.ParseAddr(host); err == nil {
+		host = a.String()
+	}
+	port := u.Port()
+	if port == "" {
+		port = defaultPort(u.Scheme)
+	}
+	return net.JoinHostPort(host, port)
+}
+
 // parse checks a URL and brings its host to the form that is dialled: lower case, ASCII. The URL is
 // nil if there are faults.
 func (c *Client) parse(raw string) (*url.URL, []Fault) {
