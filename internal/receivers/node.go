@@ -2,8 +2,6 @@ package receivers
 
 import (
 	"bufio"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,7 +10,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 )
@@ -29,10 +26,7 @@ const (
 // fails.
 func StartNode(t testing.TB, secret string) *Receiver {
 	t.Helper()
-	dir, err := installed(t.Output())
-	if err != nil {
-		t.Fatalf("receivers: %v", err)
-	}
+	dir := Packages(t, filepath.Join("internal", "receivers", "node"))
 	cmd := exec.Command("node", "receiver.mjs")
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "FANFARE_SECRET="+secret)
@@ -92,60 +86,4 @@ func (r *Receiver) read(stdout io.Reader, url chan<- string) error {
 		r.add(report)
 	}
 	return lines.Err()
-}
-
-// installed returns the folder of the Node.js receiver with its packages in it. Test binaries run side
-// by side: one of them installs, the others wait.
-func installed(output io.Writer) (dir string, err error) {
-	for _, tool := range []string{"node", "npm"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			return "", fmt.Errorf("this test needs Node.js 20 or newer with npm: %w", err)
-		}
-	}
-	if dir, err = nodeDir(); err != nil {
-		return "", err
-	}
-	folder, err := os.Open(dir)
-	if err != nil {
-		return "", err
-	}
-	defer folder.Close() // unlocks
-	if err := syscall.Flock(int(folder.Fd()), syscall.LOCK_EX); err != nil {
-		return "", fmt.Errorf("lock %s: %w", dir, err)
-	}
-
-	lock, err := os.ReadFile(filepath.Join(dir, "package-lock.json"))
-	if err != nil {
-		return "", err
-	}
-	sum := sha256.Sum256(lock)
-	want := hex.EncodeToString(sum[:])
-	stamp := filepath.Join(dir, "node_modules", ".fanfare")
-	if have, err := os.ReadFile(stamp); err == nil && string(have) == want {
-		return dir, nil
-	}
-	install := exec.Command("npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error")
-	install.Dir, install.Stdout, install.Stderr = dir, output, output
-	if err := install.Run(); err != nil {
-		return "", fmt.Errorf("npm ci in %s: %w", dir, err)
-	}
-	return dir, os.WriteFile(stamp, []byte(want), 0o644)
-}
-
-// nodeDir looks for the receiver's folder above the working directory, which is inside the checkout in
-// every test. The path of this file would not do: builds with -trimpath cut it off.
-func nodeDir() (string, error) {
-	start, err := os.Getwd()
-	if err != nil {
-		return "", err
-	}
-	for at := start; ; at = filepath.Dir(at) {
-		dir := filepath.Join(at, "internal", "receivers", "node")
-		if _, err := os.Stat(filepath.Join(dir, "receiver.mjs")); err == nil {
-			return dir, nil
-		}
-		if at == filepath.Dir(at) {
-			return "", fmt.Errorf("no internal/receivers/node above %s", start)
-		}
-	}
 }
