@@ -20,6 +20,7 @@ type accountEdit struct {
 	name     *string
 	parent   *uuid.NullUUID
 	metadata *[]byte
+	settings *fanfare.Settings
 }
 
 func (e *accountEdit) fields(create bool) []field {
@@ -39,6 +40,12 @@ func (e *accountEdit) fields(create bool) []field {
 			e.parent.UUID, e.parent.Valid = v.id()
 		}},
 		{name: "metadata", take: func(v value) { e.metadata = v.metadata() }},
+		{name: "settings", take: func(v value) {
+			e.settings = new(fanfare.Settings)
+			if !v.null() {
+				v.object(field{name: "signature", take: func(v value) { e.settings.Signature = v.schemes() }})
+			}
+		}},
 		{name: "id"},
 		{name: "version"},
 		{name: "created_at"},
@@ -74,6 +81,7 @@ func (s *Server) createAccount(c *call) (answer, error) {
 	if e.metadata != nil {
 		a.Metadata = *e.metadata
 	}
+	a.Settings = e.settings
 	build := func() answer {
 		ans := accountAnswer(a)
 		ans.status, ans.location = http.StatusCreated, "/v1/accounts/"+a.ID.String()
@@ -141,6 +149,9 @@ func (s *Server) updateAccount(c *call) (answer, error) {
 		if e.metadata != nil {
 			a.Metadata = *e.metadata
 		}
+		if e.settings != nil {
+			a.Settings = e.settings
+		}
 		if e.parent == nil || *e.parent == a.ParentID {
 			return nil
 		}
@@ -206,6 +217,13 @@ func writeAccount(w *writer, a *fanfare.Account) {
 	w.optionalID("parent_id", a.ParentID)
 	w.text("name", a.Name)
 	w.raw("metadata", a.Metadata, "{}")
+	w.object("settings")
+	if a.Settings == nil || a.Settings.Signature == nil {
+		w.null("signature")
+	} else {
+		w.schemes("signature", schemesOf(a.Settings.Signature))
+	}
+	w.close()
 	w.integer("version", a.Version)
 	w.time("created_at", a.CreatedAt)
 	w.time("updated_at", a.UpdatedAt)

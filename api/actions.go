@@ -65,7 +65,7 @@ func (s *Server) switchWebhook(c *call, edit func(*fanfare.Webhook) error, field
 		return answer{}, err
 	}
 	var hook *fanfare.Webhook // what the store edits and completes
-	build := func() answer { return webhookAnswer(hook) }
+	build := func() answer { return s.webhookAnswer(hook) }
 	_, err = s.store.UpdateWebhook(c.r.Context(), c.account, id, version, s.once(c, build), func(w *fanfare.Webhook) error {
 		hook = w
 		return edit(w)

@@ -2,6 +2,7 @@ package api
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -49,6 +50,9 @@ type value struct {
 func (v value) fault(c code, detail string) { v.f.at(v.at, c, detail) }
 
 func (v value) null() bool { return string(v.raw) == "null" }
+
+// given reports whether v was there at all.
+func (v value) given() bool { return v.raw != nil }
 
 // wrong adds the fault that v is of another type.
 func (v value) wrong(want string) bool {
@@ -125,6 +129,19 @@ func (v value) text(most int) (string, bool) {
 		return "", false
 	}
 	return s, true
+}
+
+// choice reads one of several words.
+func (v value) choice(words ...string) (string, bool) {
+	if v.raw[0] != '"' {
+		return "", v.wrong("a string")
+	}
+	word, _ := unquote(v.raw)
+	if !slices.Contains(words, word) {
+		v.fault(codeInvalidValue, "must be "+strings.Join(words[:len(words)-1], ", ")+" or "+words[len(words)-1])
+		return "", false
+	}
+	return word, true
 }
 
 func (v value) boolean() (is, ok bool) {

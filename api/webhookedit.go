@@ -10,13 +10,14 @@ import (
 	"github.com/fanfare-webhooks/fanfare"
 	"github.com/fanfare-webhooks/fanfare/internal/egress"
 	"github.com/fanfare-webhooks/fanfare/internal/filter"
+	"github.com/fanfare-webhooks/fanfare/internal/shape"
 	"github.com/fanfare-webhooks/fanfare/retry"
 	"github.com/fanfare-webhooks/fanfare/signature"
 )
 
 const (
 	maxPatterns        = 200 // event types of one webhook
-	minTimeout         = 100 * time.Millisecond
+	minTimeout         = time.Second
 	maxTimeout         = 60 * time.Second
 	defaultTimeout     = 30 * time.Second
 	maxInFlight        = 1000
@@ -33,6 +34,8 @@ type webhookEdit struct {
 	patterns []string         // of event_types; nil: not named
 	narrowed bool             // modifiers are named
 	filtered bool             // a filter is
+	optioned bool             // one of the options is, other than headers
+	headers  []shape.Header   // nil: not named
 	choices  []filter.Choice  // of modifiers
 	secret   signature.Secret // zero: not given
 }
@@ -50,7 +53,7 @@ func (e *webhookEdit) fields(create bool) []field {
 	if !create {
 		secret.take = func(v value) { v.fault(codeImmutable, "is changed by secrets/rotate") }
 	}
-	return []field{
+	return append(e.options(), []field{
 		{name: "url", required: create, take: e.takeURL},
 		{name: "event_types", required: create, take: e.takeEventTypes},
 		{name: "modifiers", take: e.takeModifiers},
@@ -97,7 +100,7 @@ func (e *webhookEdit) fields(create bool) []field {
 		{name: "disabled"},
 		{name: "created_at"},
 		{name: "updated_at"},
-	}
+	}...)
 }
 
 func (e *webhookEdit) takeURL(v value) {
@@ -204,20 +207,6 @@ func (e *webhookEdit) takeRateLimit(v value) {
 		)
 	}
 	e.set(func(w *fanfare.Webhook) { w.RateLimit = limit })
-}
-
-func (e *webhookEdit) takeSecret(v value) {
-	if v.null() {
-		return
-	}
-	text, ok := v.text(1000)
-	if !ok {
-		return
-	}
-	var err error
-	if e.secret, err = signature.ParseSecret(text); err != nil {
-		v.fault(codeInvalidSecret, "must be whsec_ followed by the base64 of 24 to 64 bytes")
-	}
 }
 
 // checkCatalog holds exact names against the catalog and names those that are archived, with their
@@ -338,6 +327,10 @@ func (e *webhookEdit) decode(c *call, create bool) (archived map[string]string, 
 func (e *webhookEdit) edit(w *fanfare.Webhook, archived map[string]string) error {
 	had := w.EventTypes
 	e.apply(w)
+	var f faults
+	if e.fit(w, &f); f.err() != nil {
+		return f.err()
+	}
 	if err := refuseArchived(archived, had); err != nil {
 		return err
 	}

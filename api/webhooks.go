@@ -33,6 +33,8 @@ func (s *Server) createWebhook(c *call) (answer, error) {
 		Timeout: defaultTimeout, RetrySchedule: slices.Clone(retry.Default), MaxInFlight: defaultMaxInFlight,
 	}
 	e.apply(hook)
+	e.fit(hook, &c.faults)
+	e.checkSecret(hook, &c.faults)
 	if err := e.recheck(c, &c.faults, func() error { return e.checkRoom(hook) }); err != nil {
 		return answer{}, err
 	}
@@ -43,7 +45,7 @@ func (s *Server) createWebhook(c *call) (answer, error) {
 	build := func() answer {
 		var w writer
 		w.open()
-		writeWebhook(&w, hook)
+		s.writeWebhook(&w, hook)
 		w.text("secret", secret.Text())
 		w.close()
 		return answer{status: http.StatusCreated, body: w.b, location: webhookPath(hook), version: hook.Version}
@@ -84,7 +86,7 @@ func (s *Server) listWebhooks(c *call) (answer, error) {
 		return answer{}, err
 	}
 	rows, next := cut(p, rows, func(w *fanfare.Webhook) uuid.UUID { return w.ID })
-	return p.answer(len(rows), func(w *writer, i int) { writeWebhook(w, &rows[i]) }, next), nil
+	return p.answer(len(rows), func(w *writer, i int) { s.writeWebhook(w, &rows[i]) }, next), nil
 }
 
 func (s *Server) getWebhook(c *call) (answer, error) {
@@ -99,7 +101,7 @@ func (s *Server) getWebhook(c *call) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	return webhookAnswer(hook), nil
+	return s.webhookAnswer(hook), nil
 }
 
 func (s *Server) updateWebhook(c *call) (answer, error) {
@@ -132,7 +134,7 @@ func (s *Server) updateWebhook(c *call) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	return webhookAnswer(hook), nil
+	return s.webhookAnswer(hook), nil
 }
 
 func (s *Server) deleteWebhook(c *call) (answer, error) {
@@ -153,15 +155,15 @@ func (s *Server) deleteWebhook(c *call) (answer, error) {
 	return answer{status: http.StatusNoContent}, nil
 }
 
-func webhookAnswer(hook *fanfare.Webhook) answer {
+func (s *Server) webhookAnswer(hook *fanfare.Webhook) answer {
 	var w writer
 	w.open()
-	writeWebhook(&w, hook)
+	s.writeWebhook(&w, hook)
 	w.close()
 	return answer{status: http.StatusOK, body: w.b, version: hook.Version}
 }
 
-func writeWebhook(w *writer, hook *fanfare.Webhook) {
+func (s *Server) writeWebhook(w *writer, hook *fanfare.Webhook) {
 	w.id("id", hook.ID)
 	w.integer("version", hook.Version)
 	w.id("account_id", hook.AccountID)
@@ -175,6 +177,7 @@ func writeWebhook(w *writer, hook *fanfare.Webhook) {
 	w.raw("modifiers", wishes.Modifiers, "{}")
 	w.raw("filter", wishes.Filter, "null")
 	w.boolean("include_subaccounts", hook.IncludeSubaccounts)
+	s.writeOptions(w, hook)
 	w.text("timeout", retry.FormatDuration(hook.Timeout))
 	w.list("retry_schedule")
 	for _, step := range hook.RetrySchedule {

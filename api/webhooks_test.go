@@ -24,7 +24,8 @@ func TestAWebhookHasDefaults(t *testing.T) {
 	}
 	got := w.call("GET", path+"/"+id, platformKey, nil).want(200)
 	want := fmt.Sprintf(`{"id":%q,"version":1,"account_id":%q,"name":"","url":"https://example.com/a?b=c","event_types":["call.*","call.ended"],`+
-		`"modifiers":{},"filter":null,"include_subaccounts":false,"timeout":"30s","retry_schedule":["1m","5m","15m","1h","6h"],"max_in_flight":32,"rate_limit":null,"metadata":{},`+
+		`"modifiers":{},"filter":null,"include_subaccounts":false,"method":"POST","format":"json","payload":"envelope","json":"verbatim",`+
+		`"custom_data":{},"headers":{},"signature":{"scheme":"standard"},"timeout":"30s","retry_schedule":["1m","5m","15m","1h","6h"],"max_in_flight":32,"rate_limit":null,"metadata":{},`+
 		`"enabled":true,"disabled":null,"created_at":%q,"updated_at":%q}`,
 		id, account, got.str("created_at"), got.str("updated_at"))
 	if string(got.body) != want {
@@ -100,7 +101,7 @@ func TestFaultsOfAWebhook(t *testing.T) {
 		{`{"url":"https://user:pw@example.com/#x","event_types":["t"]}`, []string{"/url invalid_url", "/url invalid_url"}},
 		{`{"url":"https://example.com/` + strings.Repeat("x", 3000) + `","event_types":["t"]}`, []string{"/url too_long"}},
 		{`{"url":"https://example.com","event_types":[` + many + `]}`, []string{"/event_types too_many"}},
-		{`{"url":"https://example.com","event_types":["t"],"timeout":"0s","max_in_flight":0,"name":1,"include_subaccounts":"yes","metadata":1}`, []string{
+		{`{"url":"https://example.com","event_types":["t"],"timeout":"999ms","max_in_flight":0,"name":1,"include_subaccounts":"yes","metadata":1}`, []string{
 			"/include_subaccounts wrong_type", "/max_in_flight out_of_range", "/metadata wrong_type", "/name wrong_type", "/timeout out_of_range",
 		}},
 		{`{"url":"https://example.com","event_types":["t"],"timeout":"61s","max_in_flight":1e2}`, []string{"/max_in_flight out_of_range", "/timeout out_of_range"}},
@@ -126,10 +127,8 @@ func TestFaultsOfAWebhook(t *testing.T) {
 		{`{"url":"https://example.com","event_types":["t"],"retry_schedule":[` + steps + `]}`, []string{"/retry_schedule invalid_value"}},
 		{`{"url":"https://example.com","event_types":["t"],"retry_schedule":[1]}`, []string{"/retry_schedule/0 wrong_type"}},
 		{`{"url":"https://example.com","event_types":["t"],"secret":"hunter2"}`, []string{"/secret invalid_secret"}},
-		{`{"url":"https://example.com","event_types":["t"],"modifier":{},"filters":{},"headers":{},"signature":{},"payload":"raw","json":"verbatim","method":"GET","format":"form","custom_data":{},"notification_emails":[]}`, []string{
-			"/custom_data unknown_field", "/filters unknown_field", "/format unknown_field", "/headers unknown_field", "/json unknown_field",
-			"/method unknown_field", "/modifier unknown_field", "/notification_emails unknown_field", "/payload unknown_field",
-			"/signature unknown_field",
+		{`{"url":"https://example.com","event_types":["t"],"modifier":{},"filters":{},"header":{},"notification_emails":[]}`, []string{
+			"/filters unknown_field", "/header unknown_field", "/modifier unknown_field", "/notification_emails unknown_field",
 		}},
 	} {
 		r := w.call("POST", path, platformKey, tc.body).want(422)
