@@ -9,6 +9,7 @@ import (
 	"github.com/fanfare-webhooks/fanfare"
 	"github.com/fanfare-webhooks/fanfare/internal/store"
 	"github.com/fanfare-webhooks/fanfare/retry"
+	"github.com/fanfare-webhooks/fanfare/signature"
 )
 
 // EventBodies make the data of operational events: a webhook and an attempt look there as they do in answers.
@@ -20,17 +21,26 @@ func webhookBody(hook *fanfare.Webhook) []byte {
 	var w writer
 	w.open()
 	w.object("webhook")
-	writeWebhook(&w, hook)
+	writeOwn(&w, hook)
 	w.close()
 	w.close()
 	return w.b
+}
+
+// writeOwn writes a webhook where its account is not at hand: a signature that it has from there is null.
+func writeOwn(w *writer, hook *fanfare.Webhook) {
+	var signed []signature.Scheme
+	if hook.Options != nil && hook.Options.Signature != nil {
+		signed = schemesOf(hook.Options.Signature)
+	}
+	writeWebhook(w, hook, signed)
 }
 
 func exhaustedBody(hook *fanfare.Webhook, count int, since time.Time, last []byte) []byte {
 	var w writer
 	w.open()
 	w.object("webhook")
-	writeWebhook(&w, hook)
+	writeOwn(&w, hook)
 	w.close()
 	w.integer("count", int64(count))
 	w.time("since", since)

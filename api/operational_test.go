@@ -77,7 +77,7 @@ func TestWhatIsToldOfAWebhookIsWhatTheAPIShows(t *testing.T) {
 	path := "/v1/accounts/" + account + "/webhooks"
 	made := w.call("POST", path, platformKey, map[string]any{
 		"url": "https://example.com/hooks?a=b", "event_types": []string{"*"}, "metadata": json.RawMessage(`{"z":1,"a":[2]}`),
-		"filter": json.RawMessage(`{"data":{"amount":{"$gte":5e2}}}`), "secret": secret, "rate_limit": map[string]any{"count": 1, "per": "1s"},
+		"filter": json.RawMessage(`{"data":{"amount":{"$gte":5e2}}}`), "secret": secret, "signature": map[string]any{"scheme": "github"}, "rate_limit": map[string]any{"count": 1, "per": "1s"},
 	}).want(201)
 	path += "/" + made.str("id")
 	shown := []*reply{w.call("GET", path, platformKey, nil).want(200)}

@@ -189,7 +189,7 @@ func (e *webhookEdit) checkSecret(w *fanfare.Webhook, f *faults) {
 	}
 }
 
-func (s *Server) writeOptions(w *writer, hook *fanfare.Webhook) {
+func writeOptions(w *writer, hook *fanfare.Webhook, signed []signature.Scheme) {
 	var o fanfare.Options
 	if hook.Options != nil {
 		o = *hook.Options
@@ -221,5 +221,9 @@ func (s *Server) writeOptions(w *writer, hook *fanfare.Webhook) {
 		}
 	}
 	w.close()
-	w.schemes("signature", s.signedBy(hook.Options, hook.AccountID))
+	if signed == nil {
+		w.null("signature")
+	} else {
+		w.schemes("signature", signed)
+	}
 }

@@ -45,7 +45,7 @@ func (s *Server) createWebhook(c *call) (answer, error) {
 	build := func() answer {
 		var w writer
 		w.open()
-		s.writeWebhook(&w, hook)
+		writeWebhook(&w, hook, s.signedBy(hook.Options, hook.AccountID))
 		w.text("secret", secret.Text())
 		w.close()
 		return answer{status: http.StatusCreated, body: w.b, location: webhookPath(hook), version: hook.Version}
@@ -86,7 +86,7 @@ func (s *Server) listWebhooks(c *call) (answer, error) {
 		return answer{}, err
 	}
 	rows, next := cut(p, rows, func(w *fanfare.Webhook) uuid.UUID { return w.ID })
-	return p.answer(len(rows), func(w *writer, i int) { s.writeWebhook(w, &rows[i]) }, next), nil
+	return p.answer(len(rows), func(w *writer, i int) { writeWebhook(w, &rows[i], s.signedBy(rows[i].Options, c.account)) }, next), nil
 }
 
 func (s *Server) getWebhook(c *call) (answer, error) {
@@ -158,12 +158,13 @@ func (s *Server) deleteWebhook(c *call) (answer, error) {
 func (s *Server) webhookAnswer(hook *fanfare.Webhook) answer {
 	var w writer
 	w.open()
-	s.writeWebhook(&w, hook)
+	writeWebhook(&w, hook, s.signedBy(hook.Options, hook.AccountID))
 	w.close()
 	return answer{status: http.StatusOK, body: w.b, version: hook.Version}
 }
 
-func (s *Server) writeWebhook(w *writer, hook *fanfare.Webhook) {
+// writeWebhook takes what signs for the webhook, whoever says so; nil: that is not known here, and null.
+func writeWebhook(w *writer, hook *fanfare.Webhook, signed []signature.Scheme) {
 	w.id("id", hook.ID)
 	w.integer("version", hook.Version)
 	w.id("account_id", hook.AccountID)
@@ -177,7 +178,7 @@ func (s *Server) writeWebhook(w *writer, hook *fanfare.Webhook) {
 	w.raw("modifiers", wishes.Modifiers, "{}")
 	w.raw("filter", wishes.Filter, "null")
 	w.boolean("include_subaccounts", hook.IncludeSubaccounts)
-	s.writeOptions(w, hook)
+	writeOptions(w, hook, signed)
 	w.text("timeout", retry.FormatDuration(hook.Timeout))
 	w.list("retry_schedule")
 	for _, step := range hook.RetrySchedule {
