@@ -300,9 +300,10 @@ func (d *Dispatcher) decided(dl *delivery, w *registry.Webhook, state fanfare.St
 }
 
 // told is the type of the event if the delivery is given up with state and its account is told so. Of its own
-// events Fanfare tells nothing: one that fails must not make another.
+// events Fanfare tells nothing: one that fails must not make another. Nor of one-off destinations: it is webhooks
+// that such an event is about.
 func (dl *delivery) told(state fanfare.State) string {
-	if state != fanfare.Exhausted || dl.event.test || fanfare.Operational(dl.event.typ) {
+	if state != fanfare.Exhausted || dl.event.test || dl.destination > 0 || fanfare.Operational(dl.event.typ) {
 		return ""
 	}
 	return dl.event.typ
