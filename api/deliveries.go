@@ -89,7 +89,7 @@ func (s *Server) mustHave(c *call, webhook uuid.UUID) error {
 func writeDelivery(w *writer, d *fanfare.Delivery) {
 	w.id("event_id", d.EventID)
 	w.text("event_type", d.EventType)
-	w.id("webhook_id", d.WebhookID)
+	w.receiver(d.WebhookID, d.Destination)
 	w.id("account_id", d.AccountID)
 	w.text("state", string(d.State))
 	w.optional("reason", string(d.Reason))
@@ -103,6 +103,17 @@ func writeDelivery(w *writer, d *fanfare.Delivery) {
 	}
 	w.time("next_attempt_at", d.NextAttemptAt)
 	w.time("created_at", fanfare.EventTime(d.EventID))
+}
+
+// receiver tells whom something was for: a webhook, or the one-off destination at a place counted from 1.
+func (w *writer) receiver(webhook uuid.UUID, place int) {
+	if place > 0 {
+		w.null("webhook_id")
+		w.integer("destination", int64(place-1))
+	} else {
+		w.id("webhook_id", webhook)
+		w.null("destination")
+	}
 }
 
 func (s *Server) listWebhookAttempts(c *call) (answer, error) {
@@ -176,8 +187,12 @@ func attempts(p *page, rows []fanfare.Attempt, after *store.AttemptCursor) answe
 func writeAttempt(w *writer, a *fanfare.Attempt) {
 	w.id("id", a.ID)
 	w.id("event_id", a.EventID)
-	w.id("webhook_id", a.WebhookID)
-	w.integer("webhook_version", a.WebhookVersion)
+	w.receiver(a.WebhookID, a.Destination)
+	if a.Destination > 0 {
+		w.null("webhook_version")
+	} else {
+		w.integer("webhook_version", a.WebhookVersion)
+	}
 	w.integer("number", int64(a.Number))
 	w.text("trigger", string(a.Trigger))
 	w.time("started_at", a.StartedAt)

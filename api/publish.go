@@ -28,6 +28,9 @@ type item struct {
 	dispatcher.Publication
 	at      string // pointer
 	account string // as it was given; "": the path's
+
+	targets    []oneOff // its one-off destinations; nil: none
+	rawTargets []byte   // as they were given
 }
 
 // publish takes one event. This is the hot path: one pass over the body, which finds data where it lies.
@@ -50,7 +53,8 @@ func (s *Server) publish(c *call) (answer, error) {
 		c.faults.at("", codeWrongType, "must be an object")
 		return answer{}, c.faults.err()
 	}
-	it := item{Publication: dispatcher.Publication{AccountID: c.account}}
+	items := [1]item{{Publication: dispatcher.Publication{AccountID: c.account}}}
+	it := &items[0]
 	end, err := it.read(body, start, &c.faults)
 	if err != nil {
 		return answer{}, err
@@ -64,7 +68,6 @@ func (s *Server) publish(c *call) (answer, error) {
 		}
 		it.IdempotencyKey = key
 	}
-	items := [1]item{it}
 	if err := s.verify(c, items[:]); err != nil {
 		return answer{}, err
 	}
@@ -195,10 +198,12 @@ const (
 	seenKey
 	seenTime
 	seenAccount
+	seenDestinations
 )
 
 var memberNames = map[int]string{
 	seenType: "/type", seenData: "/data", seenKey: "/idempotency_key", seenTime: "/occurred_at", seenAccount: "/account_id",
+	seenDestinations: "/destinations",
 }
 
 // read reads an event from the object that begins at b[i], and gives where it ends. What is wrong with
@@ -224,6 +229,8 @@ func (it *item) read(b []byte, i int, f *faults) (end int, err error) {
 			bit = seenTime
 		case `"account_id"`:
 			bit = seenAccount
+		case `"destinations"`:
+			bit = seenDestinations
 		default: // unknown, or written with escapes
 			bit = memberBit(quoted)
 		}
@@ -285,7 +292,11 @@ func (it *item) take(bit int, raw []byte, f *faults) error {
 		it.Data = raw
 		return nil
 	}
-	if (bit == seenKey || bit == seenTime) && string(raw) == "null" {
+	if (bit == seenKey || bit == seenTime || bit == seenDestinations) && string(raw) == "null" {
+		return nil
+	}
+	if bit == seenDestinations {
+		it.takeDestinations(value{raw: raw, at: it.at + "/destinations", f: f})
 		return nil
 	}
 	if raw[0] != '"' {
@@ -333,6 +344,9 @@ func (it *item) hash() [32]byte {
 	} else {
 		part([]byte(it.OccurredAt.Format(time.RFC3339Nano)))
 	}
+	if it.targets != nil { // or a repeat of what was published before there were any would be another request
+		part(it.rawTargets)
+	}
 	return [32]byte(h.Sum(nil))
 }
 
@@ -345,7 +359,11 @@ func (s *Server) verify(c *call, items []item) error {
 		}
 		s.known(c, items, &c.faults)
 	}
-	return c.faults.err()
+	s.checkDestinations(items, &c.faults)
+	if err := c.faults.err(); err != nil {
+		return err
+	}
+	return s.signDestinations(c, items)
 }
 
 // known fills in accounts and reports whether all accounts and types are known. Faults go to f, if it

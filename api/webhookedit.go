@@ -108,14 +108,19 @@ func (e *webhookEdit) takeURL(v value) {
 	if !ok {
 		return
 	}
-	for _, f := range e.s.urls.CheckURL(url) {
+	e.s.checkURL(v, url)
+	e.set(func(w *fanfare.Webhook) { w.URL = url })
+}
+
+// checkURL names what is wrong with a receiver's URL.
+func (s *Server) checkURL(v value, url string) {
+	for _, f := range s.urls.CheckURL(url) {
 		c := codeInvalidURL
 		if f.Code == fanfare.ErrBlocked {
 			c = codeURLNotAllowed
 		}
 		v.fault(c, f.Detail)
 	}
-	e.set(func(w *fanfare.Webhook) { w.URL = url })
 }
 
 func (e *webhookEdit) takeEventTypes(v value) {
