@@ -66,6 +66,7 @@ type EventType struct {
 	Description string
 	Group       string
 	Modifiers   []byte // a JSON object, kept as it was given: what a webhook may narrow; nil: none
+	Schema      []byte // a JSON Schema of its events' data, kept as it was given; nil: any data
 	Samples     []byte // a JSON array of objects, kept as it was given
 	Archived    bool   // refuses new webhooks; still delivers
 	Origin      Origin

@@ -8,6 +8,7 @@ import (
 
 	"github.com/fanfare-webhooks/fanfare"
 	"github.com/fanfare-webhooks/fanfare/internal/filter"
+	"github.com/fanfare-webhooks/fanfare/internal/schema"
 )
 
 const (
@@ -58,6 +59,13 @@ func (s *Server) listEventTypes(c *call) (answer, error) {
 	return p.answer(len(rows), func(w *writer, i int) { writeEventType(w, &rows[i]) }, next), nil
 }
 
+// schemaFaults adds faults of what v is, at their places below it.
+func (v value) schemaFaults(wrong []schema.Fault) {
+	for _, f := range wrong {
+		v.f.at(v.at+f.Pointer, code(f.Code), f.Detail)
+	}
+}
+
 // eventType reads the event type that the path names.
 func (s *Server) eventType(c *call) (*fanfare.EventType, error) {
 	name := mux.Vars(c.r)["name"]
@@ -102,6 +110,8 @@ func (s *Server) putEventType(c *call) (answer, error) {
 			}
 		}
 	}
+	var sch *schema.Schema
+	var samples []value
 	err := c.decode(
 		field{name: "description", take: text(&t.Description, maxDescription)},
 		field{name: "group", take: text(&t.Group, maxName)},
@@ -112,8 +122,23 @@ func (s *Server) putEventType(c *call) (answer, error) {
 				t.Modifiers = v.raw
 			}
 		}},
+		field{name: "schema", take: func(v value) {
+			if v.null() {
+				return
+			}
+			if _, sound := v.json(schema.MaxSize); sound {
+				var wrong []schema.Fault
+				sch, wrong = schema.Parse(v.raw)
+				v.schemaFaults(wrong)
+			}
+			t.Schema = v.raw
+		}},
 		field{name: "samples", take: func(v value) {
-			if !v.null() && v.list(maxSamples, func(v value) { v.json(maxSample) }) {
+			if !v.null() && v.list(maxSamples, func(v value) {
+				if _, sound := v.json(maxSample); sound {
+					samples = append(samples, v)
+				}
+			}) {
 				t.Samples = v.raw
 			}
 		}},
@@ -124,7 +149,16 @@ func (s *Server) putEventType(c *call) (answer, error) {
 		}},
 		field{name: "name"}, field{name: "origin"}, field{name: "created_at"}, field{name: "updated_at"},
 	)
-	if err != nil {
+	if err != nil && len(c.faults.list) == 0 { // no JSON
+		return answer{}, err
+	}
+	if sch != nil {
+		budget := schema.NewBudget()
+		for _, v := range samples {
+			value{at: v.at, f: &c.faults}.schemaFaults(sch.Check(v.raw, budget))
+		}
+	}
+	if err := c.faults.err(); err != nil {
 		return answer{}, err
 	}
 	created, err := s.store.PutEventType(c.r.Context(), t)
@@ -165,6 +199,7 @@ func writeEventType(w *writer, t *fanfare.EventType) {
 	w.text("description", t.Description)
 	w.text("group", t.Group)
 	w.raw("modifiers", t.Modifiers, "{}")
+	w.raw("schema", t.Schema, "null")
 	w.raw("samples", t.Samples, "[]")
 	w.boolean("archived", t.Archived)
 	origin := string(t.Origin)

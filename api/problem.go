@@ -57,6 +57,9 @@ const (
 	codeArchivedType    code = "archived_event_type"
 	codeTooManyWebhooks code = "too_many_webhooks"
 	codeManyConditions  code = "too_many_conditions"
+	codeInvalidRef      code = "invalid_reference"
+	codeTooCostly       code = "too_costly"
+	codeViolation       code = "schema_violation"
 	codeOverloaded      code = "overloaded"
 	codeTooFast         code = "too_fast"
 	codeUnavailable     code = "unavailable"
@@ -208,6 +211,8 @@ func problemOfRefusal(r *dispatcher.RefusedError, at string) *problem {
 		f.at(at+"/account_id", codeUnknownAccount, "is not an account within reach of the key")
 	case dispatcher.UnknownEventType:
 		f.at(at+"/type", codeUnknownType, "is not in the catalog")
+	case dispatcher.InvalidData:
+		dataFaults(&f, at, r.Faults)
 	case dispatcher.TooManyWebhooks:
 		f.at(at, codeTooManyWebhooks, "matches more than 10,000 webhooks")
 	}

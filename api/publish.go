@@ -12,6 +12,7 @@ import (
 
 	"github.com/fanfare-webhooks/fanfare"
 	"github.com/fanfare-webhooks/fanfare/dispatcher"
+	"github.com/fanfare-webhooks/fanfare/internal/schema"
 )
 
 const (
@@ -351,7 +352,7 @@ func (it *item) hash() [32]byte {
 }
 
 // verify holds events against accounts and the catalog, and answers every fault of the call. Before it
-// says that one is not known it asks Postgres, once.
+// says that one is not known, or not as its type wants it, it asks Postgres, once.
 func (s *Server) verify(c *call, items []item) error {
 	if !s.known(c, items, nil) {
 		if err := s.registry.CatchUp(c.r.Context()); err != nil {
@@ -366,11 +367,12 @@ func (s *Server) verify(c *call, items []item) error {
 	return s.signDestinations(c, items)
 }
 
-// known fills in accounts and reports whether all accounts and types are known. Faults go to f, if it
-// is not nil.
+// known fills in accounts and reports whether all accounts and types are known and all data is as its type
+// wants it. Faults go to f, if it is not nil.
 func (s *Server) known(c *call, items []item, f *faults) bool {
 	all := true
 	snapshot := s.registry.Snapshot()
+	budget := schema.NewBudget()
 	for i := range items {
 		it := &items[i]
 		if it.account != "" {
@@ -387,14 +389,35 @@ func (s *Server) known(c *call, items []item, f *faults) bool {
 				}
 			}
 		}
-		if validName(it.Type) {
-			if _, ok := snapshot.EventType(it.Type); !ok {
-				all = false
-				if f != nil {
-					f.at(it.at+"/type", codeUnknownType, "is not in the catalog")
-				}
-			}
+		if !validName(it.Type) {
+			continue
 		}
+		t := snapshot.EventType(it.Type)
+		switch {
+		case t == nil:
+			all = false
+			if f != nil {
+				f.at(it.at+"/type", codeUnknownType, "is not in the catalog")
+			}
+			continue
+		case t == it.CheckedBy || it.Data == nil:
+			continue
+		}
+		if wrong := t.Check(it.Data, budget); len(wrong) > 0 {
+			all = false
+			if f != nil {
+				dataFaults(f, it.at, wrong)
+			}
+			continue
+		}
+		it.CheckedBy = t
 	}
 	return all
+}
+
+// dataFaults adds what is wrong with the data of the event at a pointer.
+func dataFaults(f *faults, at string, wrong []schema.Fault) {
+	for _, w := range wrong {
+		f.at(at+"/data"+w.Pointer, code(w.Code), w.Detail)
+	}
 }

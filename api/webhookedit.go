@@ -225,9 +225,9 @@ func (e *webhookEdit) checkCatalog(c *call) (archived map[string]string, err err
 			if !validName(p) {
 				continue
 			}
-			was, ok := snapshot.EventType(p)
-			missing = missing || !ok
-			if was {
+			t := snapshot.EventType(p)
+			missing = missing || t == nil
+			if t != nil && t.Archived() {
 				archived[p] = "/event_types/" + strconv.Itoa(i)
 			}
 		}
@@ -242,7 +242,7 @@ func (e *webhookEdit) checkCatalog(c *call) (archived map[string]string, err err
 	if unknown() {
 		snapshot := e.s.registry.Snapshot()
 		for i, p := range e.patterns {
-			if _, ok := snapshot.EventType(p); !ok && validName(p) {
+			if snapshot.EventType(p) == nil && validName(p) {
 				c.faults.at("/event_types/"+strconv.Itoa(i), codeUnknownType, "is not in the catalog")
 			}
 		}

@@ -333,7 +333,7 @@ func TestEventTypesAreReadByEverybody(t *testing.T) {
 		{"/v1/event-types/" + strings.Repeat("a", 129), `{}`, "name invalid_format"},
 		{"/v1/event-types/a", `{"samples":[1]}`, "/samples/0 wrong_type"},
 		{"/v1/event-types/a", `{"samples":[{"a":1,"a":2}]}`, "/samples/0/a duplicate_field"},
-		{"/v1/event-types/a", `{"schema":{},"modifiers":{}}`, "/schema unknown_field"},
+		{"/v1/event-types/a", `{"scheme":{},"modifiers":{}}`, "/scheme unknown_field"},
 		{"/v1/event-types/a", `{"description":"\u0000"}`, "/description invalid_text"},
 		{"/v1/event-types/a", `{"archived":1}`, "/archived wrong_type"},
 	} {

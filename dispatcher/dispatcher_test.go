@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"testing"
 	"time"
@@ -342,6 +343,26 @@ func TestWhatIsUnknownIsRefusedWithItsPlace(t *testing.T) {
 		if !errors.As(err, &refused) || refused.Reason != c.want || refused.Index != 1 {
 			t.Errorf("%s: %v", c.want, err)
 		}
+	}
+}
+
+// Whatever the node knows of a schema that was just changed: data that satisfied the old one does not go in,
+// and what satisfies the new one does.
+func TestASchemaHoldsFromTheMomentItsChangeWasAnswered(t *testing.T) {
+	r := newRig(t)
+	d := r.node(Options{})
+	for n := range 10 {
+		old := d.reg.Snapshot().EventType("call.ended")
+		name := fmt.Sprintf("a%d", n)
+		_, err := r.store.PutEventType(t.Context(), &fanfare.EventType{Name: "call.ended", Schema: fmt.Appendf(nil, `{"required":[%q]}`, name)})
+		r.ok(err)
+		pub := Publication{AccountID: r.account, Type: "call.ended", Data: fmt.Appendf(nil, `{"a%d":1}`, n-1), CheckedBy: old}
+		_, err = d.Publish(t.Context(), []Publication{pub})
+		var refused *RefusedError
+		if !errors.As(err, &refused) || refused.Reason != InvalidData || len(refused.Faults) != 1 || refused.Faults[0].Pointer != "/"+name {
+			t.Fatalf("change %d: %v", n, err)
+		}
+		r.publish(d, fmt.Sprintf(`{%q:1}`, name))
 	}
 }
 

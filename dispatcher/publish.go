@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/fanfare-webhooks/fanfare"
+	"github.com/fanfare-webhooks/fanfare/internal/schema"
 	"github.com/fanfare-webhooks/fanfare/internal/store"
 	"github.com/fanfare-webhooks/fanfare/internal/weaken"
 	"github.com/fanfare-webhooks/fanfare/registry"
@@ -29,6 +30,8 @@ type Publication struct {
 	// One-off targets, at most [MaxDestinations]; nil: none. Their URLs were checked, and the account has a
 	// signing secret, without which they wait.
 	Destinations []fanfare.Destination
+
+	CheckedBy *registry.EventType // the entry of the catalog whose schema Data satisfies; nil: Data was not checked
 }
 
 // Receipt says that an event is durable: it is committed and flushed.
@@ -46,6 +49,7 @@ var ErrUnavailable = errors.New("the log is unavailable")
 type RefusedError struct {
 	Index  int // in the call's publications
 	Reason Refusal
+	Faults []schema.Fault // of InvalidData, with pointers into the data
 }
 
 // Refusal is a reason to refuse a publication for good.
@@ -55,6 +59,7 @@ type Refusal string
 const (
 	UnknownAccount   Refusal = "unknown_account"
 	UnknownEventType Refusal = "unknown_event_type"
+	InvalidData      Refusal = "invalid_data"      // it does not satisfy the schema of its type
 	TooManyWebhooks  Refusal = "too_many_webhooks" // it matched more than 10,000, or the call more than 200,000
 	KeyReused        Refusal = "idempotency_key_reused"
 )
@@ -206,8 +211,10 @@ func (d *Dispatcher) match(cl *call) error {
 				return store.ErrNotFound
 			}
 			matched = append(matched, w)
-		} else if _, known := snap.EventType(p.Type); !known {
+		} else if t := snap.EventType(p.Type); t == nil {
 			return &RefusedError{Index: i, Reason: UnknownEventType}
+		} else if faults := p.check(t); len(faults) > 0 {
+			return &RefusedError{Index: i, Reason: InvalidData, Faults: faults}
 		} else if matched = snap.Match(matched, p.AccountID, p.Type, p.Data); len(matched) > maxFanOut || cl.owed+len(matched) > maxCallFanOut {
 			return &RefusedError{Index: i, Reason: TooManyWebhooks}
 		}
@@ -231,6 +238,18 @@ func (d *Dispatcher) match(cl *call) error {
 		cl.events[i] = e
 	}
 	return nil
+}
+
+// check holds the data against the schema of its type, unless that was done.
+func (p *Publication) check(t *registry.EventType) []schema.Fault {
+	if p.CheckedBy == t {
+		return nil
+	}
+	faults := t.Check(p.Data, nil)
+	if len(faults) == 0 {
+		p.CheckedBy = t
+	}
+	return faults
 }
 
 // receipts reads the first answers of the events whose key was known, and makes those of the others.
@@ -321,7 +340,7 @@ func foldKeys(pubs []Publication) (unique []Publication, index []int, err error)
 func reindex(err error, index []int) error {
 	var refused *RefusedError
 	if errors.As(err, &refused) {
-		return &RefusedError{Index: slices.Index(index, refused.Index), Reason: refused.Reason}
+		return &RefusedError{Index: slices.Index(index, refused.Index), Reason: refused.Reason, Faults: refused.Faults}
 	}
 	return err
 }

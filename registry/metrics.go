@@ -9,6 +9,7 @@ import (
 type metrics struct {
 	webhooks   prometheus.Gauge
 	unreadable prometheus.Gauge
+	unchecked  prometheus.Gauge
 	listening  prometheus.Gauge
 	updates    *prometheus.CounterVec
 	seconds    prometheus.Histogram
@@ -28,6 +29,9 @@ func newMetrics(reg prometheus.Registerer, polledAt func() time.Time) *metrics {
 		unreadable: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "fanfare_registry_unreadable_webhooks", Help: "Webhooks a secret of which none of the encryption keys opens.",
 		}),
+		unchecked: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "fanfare_registry_unreadable_schemas", Help: "Event types the JSON Schema of which this version cannot read: their events are not checked.",
+		}),
 		listening: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "fanfare_registry_listening", Help: "1 while Postgres tells of changes, 0 while they are only asked for.",
 		}),
@@ -42,7 +46,7 @@ func newMetrics(reg prometheus.Registerer, polledAt func() time.Time) *metrics {
 	m.updates.WithLabelValues(updateChanges)
 	m.updates.WithLabelValues(updateLoad)
 	if reg != nil {
-		reg.MustRegister(m.webhooks, m.unreadable, m.listening, m.updates, m.seconds, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		reg.MustRegister(m.webhooks, m.unreadable, m.unchecked, m.listening, m.updates, m.seconds, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "fanfare_registry_lag_seconds", Help: "Age of what is in memory: time since the newest answered question for changes was asked.",
 		}, func() float64 {
 			at := polledAt()

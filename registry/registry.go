@@ -54,6 +54,7 @@ type Registry struct {
 	told   map[uuid.UUID]bool // webhooks and accounts that it was told of for what cannot be read
 	closed map[string]bool    // event types that it was told of for their modifiers
 	mute   map[uuid.UUID]bool // accounts that it was told of for their signing secrets
+	loose  map[string]bool    // and for their schema
 }
 
 // New makes a registry that knows nothing; see [Registry.Load].
@@ -74,6 +75,7 @@ func New(s Source, k *seal.Keyring, o Options) *Registry {
 		told:    make(map[uuid.UUID]bool),
 		closed:  make(map[string]bool),
 		mute:    make(map[uuid.UUID]bool),
+		loose:   make(map[string]bool),
 	}
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)
@@ -218,6 +220,7 @@ func (r *Registry) publish(u *update, mark store.RegistryMark, kind string, bega
 	r.current.Store(next)
 	r.metrics.webhooks.Set(float64(next.webhooks.len))
 	r.metrics.unreadable.Set(float64(next.unreadable))
+	r.metrics.unchecked.Set(float64(next.unchecked))
 	r.metrics.updates.WithLabelValues(kind).Inc()
 	r.metrics.seconds.Observe(time.Since(began).Seconds())
 	for id, err := range u.unusable {
@@ -242,6 +245,12 @@ func (r *Registry) publish(u *update, mark store.RegistryMark, kind string, bega
 		if !r.closed[name] {
 			r.closed[name] = true
 			r.log.Error("registry: no webhook that sets a modifier gets events of a type", "event_type", name, "error", err)
+		}
+	}
+	for name, err := range u.unchecked {
+		if !r.loose[name] {
+			r.loose[name] = true
+			r.log.Error("registry: events of a type are not checked", "event_type", name, "error", err)
 		}
 	}
 }

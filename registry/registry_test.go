@@ -176,10 +176,10 @@ func TestALoadBringsEverythingThatSendingNeeds(t *testing.T) {
 	if diff := cmp.Diff(&key, s.Key([32]byte{1})); diff != "" || s.Key([32]byte{2}) != nil {
 		t.Errorf("keys: %s", diff)
 	}
-	if archived, ok := s.EventType("a.b"); !archived || !ok {
+	if e := s.EventType("a.b"); e == nil || !e.Archived() {
 		t.Error("the event type is not there or not archived")
 	}
-	if _, ok := s.EventType("a"); ok {
+	if s.EventType("a") != nil {
 		t.Error("an event type is there that nobody made")
 	}
 	if diff := cmp.Diff([]uuid.UUID{account, root, uuid.Nil}, s.Lineage(account)); diff != "" {
@@ -566,6 +566,38 @@ func TestAnEventTypeWhoseModifiersCannotBeReadIsReportedOnce(t *testing.T) {
 	}
 	if log.count("event_type=sound") != 0 {
 		t.Error("the log names a type that is sound")
+	}
+}
+
+func TestASchemaThatCannotBeReadLetsEventsPassAndIsReported(t *testing.T) {
+	b := newBed(t)
+	b.sql(`INSERT INTO event_types (name, schema) VALUES ('sound', '{"required":["a"]}'), ('of_another_version', '{"type":"tuple"}')`)
+	var log lines
+	r := New(b.store, b.keyring, Options{Log: slog.New(slog.NewTextHandler(&log, nil))})
+	b.must(r.Load(t.Context()))
+	b.must(r.Load(t.Context()))
+	for name, want := range map[string]int{"sound": 1, "of_another_version": 0} {
+		if faults := r.Snapshot().EventType(name).Check([]byte(`{}`), nil); len(faults) != want {
+			t.Errorf("%s: %v", name, faults)
+		}
+	}
+	if n := log.count("event_type=of_another_version"); n != 1 || log.count("event_type=sound") != 0 {
+		t.Errorf("the log names the type %d times", n)
+	}
+	if n := value(r.metrics.unchecked); n != 1 {
+		t.Errorf("the metric counts %v", n)
+	}
+
+	_, err := b.store.PutEventType(t.Context(), &fanfare.EventType{Name: "of_another_version", Schema: []byte(`{"type":"object"}`)})
+	b.must(err)
+	b.must(r.CatchUp(t.Context()))
+	if n := value(r.metrics.unchecked); n != 0 {
+		t.Errorf("put anew, the metric counts %v", n)
+	}
+	b.account(uuid.Nil) // an update without event types
+	b.must(r.CatchUp(t.Context()))
+	if n := value(r.metrics.unchecked); n != 0 {
+		t.Errorf("after another change the metric counts %v", n)
 	}
 }
 

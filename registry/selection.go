@@ -297,7 +297,7 @@ func (b *builder) count(d dim, n int) {
 // look is an event that is being matched.
 type look struct {
 	eventType string
-	known     *eventType // what the catalog says of it; nil: nothing
+	known     *EventType // what the catalog says of it; nil: nothing
 	keys      []uint64   // hashes of the pattern keys that choose it
 	data      *filter.Reader
 	modifiers *filter.Reader // has scanned the places that the event type declares
@@ -306,7 +306,7 @@ type look struct {
 
 var looks = sync.Pool{New: func() any { return new(look) }}
 
-func newLook(account uuid.UUID, eventType string, known *eventType, data []byte) *look {
+func newLook(account uuid.UUID, eventType string, known *EventType, data []byte) *look {
 	l := looks.Get().(*look)
 	e := filter.Event{Type: eventType, AccountID: account, Data: data}
 	l.eventType, l.known, l.keys = eventType, known, l.keys[:0]

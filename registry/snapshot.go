@@ -13,9 +13,10 @@ type Snapshot struct {
 	webhooks   shards[uuid.UUID, *Webhook]
 	keys       shards[[32]byte, *fanfare.Key]
 	keysOf     shards[uuid.UUID, [][32]byte] // by owner; nil: the platform
-	types      map[string]*eventType
+	types      map[string]*EventType
 	schemed    int // accounts that say how their webhooks are signed
 	unreadable int // webhooks a secret of which does not open
+	unchecked  int // event types the schema of which cannot be read
 }
 
 // account is one node of the tree. It never changes.
@@ -106,11 +107,8 @@ func (s *Snapshot) Webhook(id uuid.UUID) *Webhook {
 	return w
 }
 
-// EventType says whether the catalog has an event type, and whether it is archived.
-func (s *Snapshot) EventType(name string) (archived, ok bool) {
-	t, ok := s.types[name]
-	return ok && t.archived, ok
-}
+// EventType is the entry of the catalog with that name, nil if there is none.
+func (s *Snapshot) EventType(name string) *EventType { return s.types[name] }
 
 // Key is the key whose text has that SHA-256, nil if it is unknown or deleted. It is not to be written
 // to.

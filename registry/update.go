@@ -25,6 +25,7 @@ const (
 // update makes a snapshot out of another one and what is read from the store. It is a
 // [store.RegistrySink].
 type update struct {
+	base    *Snapshot
 	keyring *seal.Keyring
 	closed  func(webhook uuid.UUID, err error) // a secret, or the value of a header, does not open
 
@@ -32,7 +33,7 @@ type update struct {
 	webhooks   draft[uuid.UUID, *Webhook]
 	keys       draft[[32]byte, *fanfare.Key]
 	keysOf     draft[uuid.UUID, [][32]byte]
-	types      map[string]*eventType // shared with the base until typesMine
+	types      map[string]*EventType // shared with the base until typesMine
 	typesMine  bool
 	schemed    int
 	unreadable int
@@ -41,6 +42,7 @@ type update struct {
 	unsigned    map[uuid.UUID]error // accounts whose signature schemes cannot be read
 	closedTypes map[string]error    // event types whose modifiers cannot be read
 	mute        map[uuid.UUID]error // accounts a signing secret of which does not open
+	unchecked   map[string]error    // event types whose schema cannot be read
 
 	awaited map[uuid.UUID]bool  // accounts that changed and did not come again yet
 	edits   map[uuid.UUID]*edit // what happens to the indexes, by account
@@ -55,6 +57,7 @@ type edit struct {
 
 func newUpdate(base *Snapshot, keyring *seal.Keyring, closed func(uuid.UUID, error)) *update {
 	return &update{
+		base:        base,
 		keyring:     keyring,
 		closed:      closed,
 		accounts:    base.accounts.draft(),
@@ -68,6 +71,7 @@ func newUpdate(base *Snapshot, keyring *seal.Keyring, closed func(uuid.UUID, err
 		unsigned:    make(map[uuid.UUID]error),
 		closedTypes: make(map[string]error),
 		mute:        make(map[uuid.UUID]error),
+		unchecked:   make(map[string]error),
 		awaited:     make(map[uuid.UUID]bool),
 		edits:       make(map[uuid.UUID]*edit),
 		names:       newInterner(),
@@ -120,9 +124,12 @@ func (u *update) unsign(a *account) {
 // EventType implements [store.RegistrySink].
 func (u *update) EventType(t fanfare.EventType) {
 	u.ownTypes()
-	e, err := newEventType(&t)
-	if err != nil {
-		u.closedTypes[t.Name] = err
+	e, closed, unchecked := newEventType(&t)
+	if closed != nil {
+		u.closedTypes[t.Name] = closed
+	}
+	if unchecked != nil {
+		u.unchecked[t.Name] = unchecked
 	}
 	u.types[t.Name] = e
 }
@@ -272,7 +279,7 @@ func (u *update) ownTypes() {
 	if !u.typesMine {
 		u.typesMine = true
 		if u.types = maps.Clone(u.types); u.types == nil {
-			u.types = make(map[string]*eventType)
+			u.types = make(map[string]*EventType)
 		}
 	}
 }
@@ -330,7 +337,22 @@ func (u *update) done(version int64) *Snapshot {
 		types:      u.types,
 		schemed:    u.schemed,
 		unreadable: u.unreadable,
+		unchecked:  u.countUnchecked(),
 	}
+}
+
+// countUnchecked is how many event types have a schema that cannot be read.
+func (u *update) countUnchecked() int {
+	if !u.typesMine {
+		return u.base.unchecked
+	}
+	n := 0
+	for _, t := range u.types {
+		if t.unchecked {
+			n++
+		}
+	}
+	return n
 }
 
 // interner keeps one copy of what many webhooks have in common. It lives as long as one update.

@@ -237,7 +237,7 @@ func dump(s *Snapshot) map[string]any {
 	})
 	types := map[string]any{}
 	for name, t := range s.types {
-		types[name] = []any{t.archived, t.modifiers, t.closed}
+		types[name] = []any{t.archived, t.modifiers, t.closed, t.Checked(), t.unchecked}
 	}
 	schemed := 0
 	every(&s.accounts, func(_ uuid.UUID, a *account) {

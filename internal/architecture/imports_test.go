@@ -19,6 +19,7 @@ var allowed = map[string][]string{
 
 	"internal/version": {},
 	"internal/filter":  {},
+	"internal/schema":  {"github.com/santhosh-tekuri/jsonschema/v6", "golang.org/x/text"},
 	"internal/seal":    {".", uuid},
 	"internal/shape":   {".", uuid},
 	"internal/echo":    {".", uuid},
@@ -27,11 +28,11 @@ var allowed = map[string][]string{
 	"internal/store":   {".", "internal/weaken", uuid, pgx, "github.com/jackc/puddle/v2"},
 	"migrations":       {pgx, "github.com/pressly/goose/v3"},
 
-	"registry":   {".", "internal/store", "internal/seal", "internal/filter", "internal/shape", "signature", uuid, prometheus},
-	"dispatcher": {".", "registry", "internal/store", "internal/egress", "internal/seal", "internal/shape", "internal/weaken", "retry", "signature", uuid, prometheus},
+	"registry":   {".", "internal/store", "internal/seal", "internal/filter", "internal/schema", "internal/shape", "signature", uuid, prometheus},
+	"dispatcher": {".", "registry", "internal/schema", "internal/store", "internal/egress", "internal/seal", "internal/shape", "internal/weaken", "retry", "signature", uuid, prometheus},
 	"api": {
 		".", "dispatcher", "registry", "internal/store", "internal/tail", "internal/echo", "internal/egress", "internal/seal", "internal/filter",
-		"internal/shape", "retry", "signature",
+		"internal/schema", "internal/shape", "retry", "signature",
 		uuid, prometheus, "github.com/gorilla/mux", "github.com/go-json-experiment/json",
 	},
 	"internal/outbox": {"dispatcher", "internal/store", uuid},

@@ -152,6 +152,7 @@ func changedMembers(a, b *fanfare.EventType) (names []string) {
 		{"description", a.Description == b.Description},
 		{"group", a.Group == b.Group},
 		{"modifiers", bytes.Equal(a.Modifiers, b.Modifiers)},
+		{"schema", bytes.Equal(a.Schema, b.Schema)},
 		{"samples", bytes.Equal(samplesOf(a), samplesOf(b))},
 		{"archived", a.Archived == b.Archived},
 		{"origin", a.Origin == b.Origin},

@@ -17,10 +17,10 @@ var ErrNoEventType = errors.New("the catalog has no such event type")
 // ErrPlatformType says that an event type is the platform's own, which nobody else may write.
 var ErrPlatformType = errors.New("the event type is the platform's own")
 
-const eventTypeColumns = `name, description, group_name, modifiers, samples, archived, coalesce(origin, ''), created_at, updated_at`
+const eventTypeColumns = `name, description, group_name, modifiers, schema, samples, archived, coalesce(origin, ''), created_at, updated_at`
 
 func scanEventType(row pgx.Row, t *fanfare.EventType) error {
-	return row.Scan(&t.Name, &t.Description, &t.Group, &t.Modifiers, &t.Samples, &t.Archived, &t.Origin, &t.CreatedAt, &t.UpdatedAt)
+	return row.Scan(&t.Name, &t.Description, &t.Group, &t.Modifiers, &t.Schema, &t.Samples, &t.Archived, &t.Origin, &t.CreatedAt, &t.UpdatedAt)
 }
 
 // catalogSpec locks the whole catalog, which belongs to the platform's account.
@@ -30,15 +30,15 @@ func catalogSpec(doing string) changeSpec {
 
 // Whether a row was there before, it tells by whether somebody has updated it.
 const putEventTypeSQL = `
-INSERT INTO event_types (name, description, group_name, samples, archived, modifiers, origin) VALUES ($1, $2, $3, $4, $5, $6, $7)
+INSERT INTO event_types (name, description, group_name, samples, archived, modifiers, origin, schema) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
 ON CONFLICT (name) DO UPDATE SET description = excluded.description, group_name = excluded.group_name,
 	samples = excluded.samples, archived = excluded.archived, modifiers = excluded.modifiers, origin = excluded.origin,
-	updated_at = clock_timestamp()
+	schema = excluded.schema, updated_at = clock_timestamp()
 WHERE event_types.origin IS DISTINCT FROM 'platform' OR excluded.origin = 'platform'
 RETURNING xmax = 0, created_at, updated_at`
 
 func putEventTypeArgs(t *fanfare.EventType) []any {
-	return []any{t.Name, t.Description, t.Group, samplesOf(t), t.Archived, t.Modifiers, nullText(t.Origin)}
+	return []any{t.Name, t.Description, t.Group, samplesOf(t), t.Archived, t.Modifiers, nullText(t.Origin), t.Schema}
 }
 
 // samplesOf are those of an event type as they are stored.

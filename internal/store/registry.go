@@ -50,7 +50,7 @@ type RegistrySigningSecret struct {
 
 // RegistrySink takes in what is read: accounts first, then webhooks, then secrets, those of one webhook or
 // account newest first. Webhooks come without name, metadata and filter (but with its canonical form), event types with
-// name, archived and modifiers only.
+// name, archived, modifiers and schema only.
 // Secrets that expired before the reading are left out. Nothing that a sink is given is used again.
 type RegistrySink interface {
 	// Changed comes first of all, if only changes are read.
@@ -83,7 +83,7 @@ SELECT h.version, c.at FROM registry_head h LEFT JOIN registry_changes c ON c.ve
 var loadRegistrySQL = registrySQL{
 	accounts: `
 SELECT id, parent_id, settings -> 'signature' FROM accounts WHERE deleted_at IS NULL AND id <> '00000000-0000-0000-0000-000000000000'`,
-	eventTypes: `SELECT name, archived, modifiers FROM event_types`,
+	eventTypes: `SELECT name, archived, modifiers, schema FROM event_types`,
 	keys:       `SELECT ` + keyColumns + `, hash FROM api_keys`,
 	webhooks:   `SELECT ` + registryWebhookColumns + ` FROM webhooks WHERE deleted_at IS NULL`,
 	secrets: `
@@ -98,7 +98,7 @@ WHERE expires_at IS NULL OR expires_at > clock_timestamp() ORDER BY account_id, 
 var changedRegistrySQL = registrySQL{
 	accounts: `
 SELECT id, parent_id, settings -> 'signature' FROM accounts WHERE id = ANY ($1) AND deleted_at IS NULL`,
-	eventTypes: `SELECT name, archived, modifiers FROM event_types WHERE name = ANY ($1)`,
+	eventTypes: `SELECT name, archived, modifiers, schema FROM event_types WHERE name = ANY ($1)`,
 	keys: `
 SELECT ` + keyColumns + `, hash FROM api_keys WHERE account_id = ANY ($1)
 UNION ALL
@@ -281,7 +281,7 @@ func scanRegistryAccount(row pgx.Row, a *RegistryAccount) error {
 }
 
 func scanRegistryEventType(row pgx.Row, t *fanfare.EventType) error {
-	return row.Scan(&t.Name, &t.Archived, &t.Modifiers)
+	return row.Scan(&t.Name, &t.Archived, &t.Modifiers, &t.Schema)
 }
 
 func scanRegistryKey(row pgx.Row, k *RegistryKey) error {
