@@ -11,6 +11,7 @@ import (
 	"github.com/fanfare-webhooks/fanfare/internal/egress"
 	"github.com/fanfare-webhooks/fanfare/internal/filter"
 	"github.com/fanfare-webhooks/fanfare/internal/shape"
+	"github.com/fanfare-webhooks/fanfare/internal/store"
 	"github.com/fanfare-webhooks/fanfare/retry"
 	"github.com/fanfare-webhooks/fanfare/signature"
 )
@@ -260,6 +261,23 @@ func refuseArchived(archived map[string]string, had []string) error {
 	}
 	slices.SortFunc(f.list, func(a, b fault) int { return strings.Compare(a.pointer, b.pointer) })
 	return f.err()
+}
+
+// typesChanged is what a client is told when the catalog was changed on another node while the request was on
+// its way: the types that it names are gone, or archived. Other errors stay as they are.
+func (e *webhookEdit) typesChanged(err error) error {
+	var late *store.ArchivedError
+	switch {
+	case errors.Is(err, store.ErrNoEventType):
+		return errTypeGone
+	case errors.As(err, &late):
+		archived := make(map[string]string)
+		for _, name := range late.Names {
+			archived[name] = "/event_types/" + strconv.Itoa(slices.Index(e.patterns, name))
+		}
+		return refuseArchived(archived, nil)
+	}
+	return err
 }
 
 // misfitError is that a webhook does not go with what the snapshot has: a catalog, or the account's other

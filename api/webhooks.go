@@ -54,8 +54,8 @@ func (s *Server) createWebhook(c *call) (answer, error) {
 	switch {
 	case errors.Is(err, store.ErrTooMany):
 		err = refuse("", codeTooManyWebhooks, "the account holds as many webhooks as it may")
-	case errors.Is(err, store.ErrNoEventType):
-		err = errTypeGone
+	default:
+		err = e.typesChanged(err)
 	}
 	return s.done(c, err, build)
 }
@@ -126,9 +126,9 @@ func (s *Server) updateWebhook(c *call) (answer, error) {
 		return err
 	})
 	switch {
-	case errors.Is(err, store.ErrNoEventType):
-		err = errTypeGone
-	case err == nil:
+	case err != nil:
+		err = e.typesChanged(err)
+	default:
 		err = c.faults.err()
 	}
 	if err != nil {

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -89,4 +90,30 @@ func TestAnEventTypeIsNotDeletedUnderAWebhookThatIsBeingWritten(t *testing.T) {
 		},
 	}))
 	wantErr(t, <-deleted, ErrInUse)
+}
+
+func TestAnArchivedEventTypeIsNamedByNoNewWebhook(t *testing.T) {
+	s := adminStore(t)
+	account := newAccount(t, s, uuid.Nil)
+	newEventTypes(t, s, "a.kept", "a.new")
+	w := newWebhook(t, s, account, "a.kept")
+	for _, name := range []string{"a.kept", "a.new"} {
+		_, err := s.PutEventType(t.Context(), &fanfare.EventType{Name: name, Archived: true})
+		must(t, err)
+	}
+	refused := func(err error) {
+		t.Helper()
+		var archived *ArchivedError
+		if !errors.As(err, &archived) || len(archived.Names) != 1 || archived.Names[0] != "a.new" {
+			t.Errorf("the error is %v", err)
+		}
+	}
+	next := fanfare.Webhook{ID: newID(), AccountID: account, URL: "https://example.com", EventTypes: []string{"a.new", "a.*"}}
+	refused(s.CreateWebhook(t.Context(), &next, SealedSecret{ID: newID(), Sealed: []byte("s")}, 9, nil))
+	edit := func(types ...string) error {
+		_, err := s.UpdateWebhook(t.Context(), account, w.ID, 0, nil, func(w *fanfare.Webhook) error { w.EventTypes = types; return nil })
+		return err
+	}
+	refused(edit("a.kept", "a.new"))
+	must(t, edit("a.kept", "a.*")) // it had the name
 }

@@ -85,7 +85,8 @@ func webhookValues(w *fanfare.Webhook) []any {
 
 // CreateWebhook stores w under the id it has, with the secret that signs for it, and fills in its
 // version and times. The error is [ErrNotFound] if its account does not exist, [ErrTooMany] if that
-// holds maxPerAccount webhooks, [ErrNoEventType] if an exact name of EventTypes is not in the catalog.
+// holds maxPerAccount webhooks, [ErrNoEventType] if an exact name of EventTypes is not in the catalog, an
+// [*ArchivedError] if it is archived.
 func (s *Store) CreateWebhook(ctx context.Context, w *fanfare.Webhook, secret SealedSecret, maxPerAccount int, once *Once) error {
 	spec := changeSpec{doing: "create a webhook", accounts: []uuid.UUID{w.AccountID}, once: once}
 	return s.change(ctx, spec, func(ctx context.Context, c *change) error {
@@ -102,7 +103,7 @@ SELECT count(*) >= $2 FROM (SELECT FROM webhooks WHERE account_id = $1 AND delet
 		if err != nil {
 			return err
 		}
-		if err := c.holdEventTypes(ctx, w.EventTypes); err != nil {
+		if err := c.holdEventTypes(ctx, w.EventTypes, nil); err != nil {
 			return err
 		}
 		row := c.QueryRow(ctx, `
@@ -123,9 +124,16 @@ RETURNING `+webhookColumns, webhookValues(w)...)
 	})
 }
 
+// ArchivedError says which event types a webhook cannot begin to name.
+type ArchivedError struct{ Names []string }
+
+func (e *ArchivedError) Error() string {
+	return "these event types are archived: " + strings.Join(e.Names, ", ")
+}
+
 // holdEventTypes keeps the event types that patterns name exactly in the catalog until the transaction
-// ends. The error is [ErrNoEventType].
-func (c *change) holdEventTypes(ctx context.Context, patterns []string) error {
+// ends. The error is [ErrNoEventType], or an [*ArchivedError] if any that is not in had is archived.
+func (c *change) holdEventTypes(ctx context.Context, patterns, had []string) error {
 	var names []string
 	for _, p := range patterns {
 		if !strings.HasSuffix(p, "*") && !slices.Contains(names, p) {
@@ -135,11 +143,30 @@ func (c *change) holdEventTypes(ctx context.Context, patterns []string) error {
 	if len(names) == 0 {
 		return nil
 	}
-	tag, err := c.Exec(ctx, `SELECT FROM event_types WHERE name = ANY ($1) ORDER BY name FOR KEY SHARE`, names)
-	if err == nil && int(tag.RowsAffected()) != len(names) {
-		err = ErrNoEventType
+	rows, err := c.Query(ctx, `SELECT name, archived FROM event_types WHERE name = ANY ($1) ORDER BY name FOR KEY SHARE`, names)
+	if err != nil {
+		return err
 	}
-	return err
+	var (
+		name     string
+		archived bool
+		refused  []string
+	)
+	tag, err := pgx.ForEachRow(rows, []any{&name, &archived}, func() error {
+		if archived && !slices.Contains(had, name) {
+			refused = append(refused, name)
+		}
+		return nil
+	})
+	switch {
+	case err != nil:
+		return err
+	case int(tag.RowsAffected()) != len(names):
+		return ErrNoEventType
+	case refused != nil:
+		return &ArchivedError{refused}
+	}
+	return nil
 }
 
 // Webhook reads a webhook of an account. The error is [ErrNotFound].
@@ -171,8 +198,8 @@ SELECT `+webhookColumns+` FROM webhooks WHERE account_id = $1 AND deleted_at IS 
 // UpdateWebhook lets edit change a webhook and stores it as a new version; its id, account, version and
 // times are not edit's to change, but for the time of a Disabled, which is now if it is zero. What edit
 // was given is completed and answered. edit's error is answered as it is and nothing is stored. The
-// error is [ErrNotFound], [ErrVersion] if ifMatch is not 0 and not the webhook's version, or
-// [ErrNoEventType].
+// error is [ErrNotFound], [ErrVersion] if ifMatch is not 0 and not the webhook's version,
+// [ErrNoEventType], or an [*ArchivedError] for names that it did not have before.
 func (s *Store) UpdateWebhook(ctx context.Context, account, id uuid.UUID, ifMatch int64, once *Once,
 	edit func(*fanfare.Webhook) error,
 ) (*fanfare.Webhook, error) {
@@ -188,7 +215,7 @@ func (s *Store) UpdateWebhook(ctx context.Context, account, id uuid.UUID, ifMatc
 		}
 		w.AccountID, w.ID = account, id
 		if !slices.Equal(patterns, w.EventTypes) {
-			if err := c.holdEventTypes(ctx, w.EventTypes); err != nil {
+			if err := c.holdEventTypes(ctx, w.EventTypes, patterns); err != nil {
 				return err
 			}
 		}
