@@ -10,13 +10,14 @@ import (
 // ring is the newest part of the log, of all accounts: every event after from up to to. The zero value
 // holds nothing.
 type ring struct {
+	begun    bool
 	from, to fanfare.Position
 	events   []fanfare.Event // in the order of the log
 	bytes    int64
 }
 
 // begin makes the ring one that has read nothing after a position.
-func (r *ring) begin(after fanfare.Position) { *r = ring{from: after, to: after} }
+func (r *ring) begin(after fanfare.Position) { *r = ring{begun: true, from: after, to: after} }
 
 // overhead is what an event needs beside its data.
 const overhead = 400
@@ -53,7 +54,7 @@ func (r *ring) after(q *store.LogQuery) int {
 
 // page answers what comes after q.After, nil if that cannot be told.
 func (r *ring) page(q *store.LogQuery) *store.LogPage {
-	if q.After < r.from || q.After > r.to || r.to == 0 {
+	if !r.begun || q.After < r.from || q.After > r.to {
 		return nil
 	}
 	page := &store.LogPage{Read: r.to, CaughtUp: true}
