@@ -110,6 +110,9 @@ var lanes = []struct {
 		rate: 100, duration: time.Minute, every: 500 * time.Millisecond, silences: true, bars: true, limit: 3 * time.Minute,
 	}},
 	{"C11_torn", &torn{endpoints: 20, share: .95, rate: 200, duration: 30 * time.Second, limit: 2 * time.Minute}},
+	{"C12", &followed{
+		nodes: 3, publishers: 4, events: 20_000, rate: 400, pollers: 30, kills: 8, gap: between{time.Second, 4 * time.Second},
+	}},
 	{"C13", &midnight{rate: 200, before: 10 * time.Second, after: 10 * time.Second, upkeep: true, bar: time.Second}},
 	{"C14", &jumping{
 		jumps: []time.Duration{time.Hour, -time.Hour, 40 * aDay}, rate: 100, held: 10 * time.Second, crash: true, back: 10 * time.Second,
@@ -135,7 +138,8 @@ var (
 		nodes: 1, publishers: 16, events: 100_000, rate: 2000, endpoints: 5, crashes: 4, gap: between{300 * time.Millisecond, time.Second},
 		repeats: 1, limit: 2 * time.Minute,
 	}
-	c5Control = frozen{hooks: 3, events: 8, again: 4, limit: 5 * time.Second}
+	c12Control = followed{nodes: 3, publishers: 16, events: 10_000, rate: 1000, pollers: 30}
+	c5Control  = frozen{hooks: 3, events: 8, again: 4, limit: 5 * time.Second}
 )
 
 // controls are lanes without the protection that they prove: one of the named bars must break.
@@ -148,6 +152,7 @@ var controls = []struct {
 	{"C1_early202", "early202", &c1Control, []string{lost}},
 	{"C2_syncommit", "syncommit", &c2Control, []string{lost, unaccounted}},
 	{"C5_fence", "fence", &c5Control, []string{"rows that late outcomes changed"}},
+	{"C12_order", "order", &c12Control, []string{unseenByPoller}},
 	{"F1_inflight", "inflight", &f1Short, []string{"in flight at one endpoint"}},
 	{"F1_slots", "slots", &f1ShortOneHome, []string{"healthy deliveries held up"}},
 	{"F2_slots", "slots", &f2Short, []string{"quiet deliveries held up"}},

@@ -70,7 +70,7 @@ WITH stale AS MATERIALIZED (
 ), alive AS MATERIALIZED (
 	SELECT 1 FROM nodes WHERE id = $3 AND NOT dead AND lease_until > clock_timestamp()
 ), lck AS MATERIALIZED (
-	SELECT pg_advisory_xact_lock(20566, 1) FROM alive WHERE NOT EXISTS (SELECT FROM stale)
+	SELECT ` + logLockSQL + ` FROM alive WHERE NOT EXISTS (SELECT FROM stale)
 ), pos AS MATERIALIZED (
 	SELECT greatest(nextval('log_pos'), (extract(epoch FROM clock_timestamp()) * 1000)::bigint << 16, $4::bigint) AS p FROM lck
 ), head AS MATERIALIZED (
@@ -109,7 +109,13 @@ const checkedKeysSQL = `
 	ON CONFLICT DO NOTHING
 `
 
+// logLockSQL makes commits wait for each other.
+const logLockSQL = `pg_advisory_xact_lock(20566, 1)`
+
 func ingestStatement() string {
+	if weaken.Off(weaken.Order) {
+		return strings.Replace(ingestSQL, logLockSQL, "1", 1)
+	}
 	if weaken.Off(weaken.Keys) {
 		return strings.Replace(ingestSQL, keyedSQL, checkedKeysSQL, 1)
 	}

@@ -27,6 +27,8 @@ const (
 	Version    Protection = "version"   // a commit checks what it was matched against
 	Keys       Protection = "keys"      // idempotency keys go in before their events, and decide
 
+	Order Protection = "order" // commits to the log are one at a time, so that ids rise as they become visible
+
 	Remember Protection = "remember" // a group is in memory before it is committed
 	Lease    Protection = "lease"    // no request starts without one
 	Settle   Protection = "settle"   // a group stays open until its last outcome is on record
