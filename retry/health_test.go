@@ -113,8 +113,8 @@ func TestLives(t *testing.T) {
 		want told
 	}{
 		{"nothing was ever sent", story(), fine},
-		{"healthy", story().each(minute, 0, 26*hour, 100, 0), fine},
-		{"one failure in a hundred", story().each(minute, 0, 26*hour, 100, 1), fine},
+		{"healthy", story().each(10*minute, 0, 26*hour, 100, 0), fine},
+		{"one failure in a hundred", story().each(10*minute, 0, 26*hour, 100, 1), fine},
 		{"a failure each hour among good ones", story().each(hour, 0, 48*hour, 3, 1), fine},
 		{"just under half", story().each(10*minute, 0, 48*hour, 100, 49), fine},
 		{"half, with successes to the last", story().each(10*minute, 0, 48*hour, 100, 50), told{minute, never, ""}},
@@ -141,60 +141,60 @@ func TestLives(t *testing.T) {
 		{"nine attempts, all failed", story().at(0, 9, 9), fine},
 		{"ten attempts, all failed", story().at(0, 10, 10), told{minute, never, ""}},
 		{
-			"healthy for a day, then dead", story().each(minute, 0, day, 1, 0).each(minute, day, 72*hour, 1, 1),
-			told{day + 30*minute, 48*hour + minute, retry.RuleRatio},
+			"healthy for a day, then dead", story().each(10*minute, 0, day, 2, 0).each(10*minute, day, 72*hour, 2, 2),
+			told{day + 21*minute, 48*hour + minute, retry.RuleRatio},
 		},
 		{
-			"dies half-way through an hour that was good until then", story().each(minute, 0, 40*minute, 1, 0).each(minute, 40*minute, 72*hour, 1, 1),
-			told{70 * minute, 25*hour + minute, retry.RuleRatio},
+			"dies half-way through an hour that was good until then", story().each(10*minute, 0, 40*minute, 2, 0).each(10*minute, 40*minute, 72*hour, 2, 2),
+			told{61 * minute, 25*hour + minute, retry.RuleRatio},
 		},
 		{
-			"dead for 23 hours, then well", story().each(minute, 0, 23*hour, 1, 1).each(minute, 23*hour, 26*hour, 1, 0),
-			told{10 * minute, never, ""},
+			"dead for 23 hours, then well", story().each(10*minute, 0, 23*hour, 2, 2).each(10*minute, 23*hour, 26*hour, 2, 0),
+			told{41 * minute, never, ""},
 		},
 		{
-			"dead for a day but for one good hour", story().each(minute, 0, 12*hour, 1, 1).each(minute, 12*hour, 13*hour, 1, 0).each(minute, 13*hour, 60*hour, 1, 1),
-			told{10 * minute, 37*hour + minute, retry.RuleRatio},
+			"dead for a day but for one good hour", story().each(10*minute, 0, 12*hour, 2, 2).each(10*minute, 12*hour, 13*hour, 2, 0).each(10*minute, 13*hour, 60*hour, 2, 2),
+			told{41 * minute, 37*hour + minute, retry.RuleRatio},
 		},
 		{
-			"dead, one success in the last hour", story().each(minute, 0, 23*hour+30*minute, 1, 1).at(23*hour+30*minute, 2, 1).each(minute, 23*hour+31*minute, 48*hour, 1, 1),
-			told{10 * minute, 24*hour + 31*minute, retry.RuleRatio},
+			"dead, one success in the last hour", story().each(10*minute, 0, 23*hour+30*minute, 2, 2).at(23*hour+30*minute, 4, 3).each(10*minute, 23*hour+40*minute, 48*hour, 2, 2),
+			told{41 * minute, 24*hour + 31*minute, retry.RuleRatio},
 		},
 		{
-			"an hour that begins with a success and goes on badly", story().each(minute, 0, 12*hour, 1, 1).at(12*hour, 1, 0).each(minute, 12*hour+minute, 26*hour, 1, 1),
-			told{10 * minute, day + minute, retry.RuleRatio},
+			"an hour that begins with a success and goes on badly", story().each(10*minute, 0, 12*hour, 2, 2).at(12*hour, 1, 0).each(10*minute, 12*hour+10*minute, 26*hour, 2, 2),
+			told{41 * minute, day + minute, retry.RuleRatio},
 		},
 		{
 			"flapping, two hours each", func() *life {
 				l := story()
 				for at := time.Duration(0); at < 28*hour; at += 4 * hour {
-					l.each(minute, at, at+2*hour, 1, 1).each(minute, at+2*hour, at+4*hour, 1, 0)
+					l.each(10*minute, at, at+2*hour, 2, 2).each(10*minute, at+2*hour, at+4*hour, 2, 0)
 				}
 				return l
 			}(),
-			told{10 * minute, never, ""},
+			told{41 * minute, never, ""},
 		},
 		{
-			"flapping by the minute, mostly bad", story().each(minute, 0, 26*hour, 10, 9), told{minute, never, ""},
+			"flapping by the request, mostly bad", story().each(10*minute, 0, 26*hour, 10, 9), told{minute, never, ""},
 		},
 		{
 			"failures of long ago, quiet for a day, and a bad hour", story().each(minute, 0, hour, 10, 1).each(minute, 30*hour, 31*hour, 1, 1),
 			told{30*hour + 10*minute, never, ""},
 		},
 		{
-			"recovered during grace", story().each(minute, 0, 10*hour, 1, 1).enabled(10*hour).each(minute, 10*hour, 10*hour+20*minute, 1, 1).
-				each(minute, 10*hour+20*minute, 36*hour, 1, 0),
-			told{10 * minute, never, ""},
+			"recovered during grace", story().each(10*minute, 0, 10*hour, 2, 2).enabled(10*hour).each(10*minute, 10*hour, 10*hour+20*minute, 2, 2).
+				each(10*minute, 10*hour+20*minute, 36*hour, 2, 0),
+			told{41 * minute, never, ""},
 		},
 		{
-			"enabled, and failing again: a day anew", story().each(minute, 0, 20*hour, 1, 1).enabled(20*hour).each(minute, 20*hour, 72*hour, 1, 1),
-			told{10 * minute, 44*hour + minute, retry.RuleRatio},
+			"enabled, and failing again: a day anew", story().each(10*minute, 0, 20*hour, 2, 2).enabled(20*hour).each(10*minute, 20*hour, 72*hour, 2, 2),
+			told{41 * minute, 44*hour + minute, retry.RuleRatio},
 		},
 		{
 			"a burst, by default", story().at(0, 6, 6), fine,
 		},
 		{"a burst of six in a minute", story().with(burst).at(5*minute, 6, 6), told{never, 6 * minute, retry.RuleBurst}},
-		{"five in a minute", story().with(burst).each(minute, 0, 25*hour, 5, 5), told{2 * minute, day + minute, retry.RuleRatio}},
+		{"five in a minute", story().with(burst).each(10*minute, 0, 25*hour, 5, 5), told{11 * minute, day + minute, retry.RuleRatio}},
 		{"a burst among many good ones", story().with(burst).at(0, 1000, 6), told{never, minute, retry.RuleBurst}},
 		{
 			"six in five minutes", story().with(func(p *retry.HealthPolicy) { p.Burst, p.BurstWithin = 6, 5*minute }).each(minute, 0, hour, 2, 2),
@@ -227,11 +227,11 @@ func TestLives(t *testing.T) {
 			"three given up, with a success between them", story().with(inARow).at(0, 1, 1).gaveUp().at(hour, 1, 0).at(2*hour, 2, 2).gaveUp(), fine,
 		},
 		{
-			"an off switch", story().with(func(p *retry.HealthPolicy) { p.Disable = false; p.Burst = 6; p.Exhausted = 3 }).each(minute, 0, 26*hour, 9, 9).gaveUpEach(),
-			told{2 * minute, never, ""},
+			"an off switch", story().with(func(p *retry.HealthPolicy) { p.Disable = false; p.Burst = 6; p.Exhausted = 3 }).each(10*minute, 0, 26*hour, 9, 9).gaveUpEach(),
+			told{11 * minute, never, ""},
 		},
 		{
-			"no warnings", story().with(func(p *retry.HealthPolicy) { p.Warn = false }).each(minute, 0, 48*hour, 1, 1),
+			"no warnings", story().with(func(p *retry.HealthPolicy) { p.Warn = false }).each(10*minute, 0, 48*hour, 1, 1),
 			told{never, day + minute, retry.RuleRatio},
 		},
 		{
