@@ -195,6 +195,7 @@ func TestLives(t *testing.T) {
 		},
 		{"a burst of six in a minute", story().with(burst).at(5*minute, 6, 6), told{never, 6 * minute, retry.RuleBurst}},
 		{"five in a minute", story().with(burst).each(10*minute, 0, 25*hour, 5, 5), told{11 * minute, day + minute, retry.RuleRatio}},
+		{"five in each of many minutes", story().with(burst).each(minute, 0, 20*minute, 5, 5), told{2 * minute, never, ""}},
 		{"a burst among many good ones", story().with(burst).at(0, 1000, 6), told{never, minute, retry.RuleBurst}},
 		{
 			"six in five minutes", story().with(func(p *retry.HealthPolicy) { p.Burst, p.BurstWithin = 6, 5*minute }).each(minute, 0, hour, 2, 2),
@@ -231,7 +232,7 @@ func TestLives(t *testing.T) {
 			told{11 * minute, never, ""},
 		},
 		{
-			"no warnings", story().with(func(p *retry.HealthPolicy) { p.Warn = false }).each(10*minute, 0, 48*hour, 1, 1),
+			"no warnings", story().with(func(p *retry.HealthPolicy) { p.Warn = false }).each(10*minute, 0, 48*hour, 2, 2),
 			told{never, day + minute, retry.RuleRatio},
 		},
 		{
