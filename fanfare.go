@@ -23,6 +23,7 @@ type Account struct {
 	Name      string        // free text, not unique
 	Metadata  []byte        // a JSON object, kept as it was given
 	Settings  *Settings     // nil: none of its own
+	Emails    []string      // who is mailed about its webhooks and those below it; empty: whoever its parent names
 	Version   int64         // rises with every change; the ETag of the resource
 	CreatedAt time.Time
 	UpdatedAt time.Time
@@ -31,6 +32,8 @@ type Account struct {
 // Settings are what an account decides for itself and, where they decide nothing, for those below it.
 type Settings struct {
 	Signature []byte // how webhooks that do not say so are signed, as in Options; nil: as above it
+	// HealthPolicy is a JSON object: what it changes about the policy that it inherits; nil: nothing.
+	HealthPolicy []byte
 }
 
 // Scope is a thing that a key may do.
@@ -101,8 +104,16 @@ type Webhook struct {
 	RateLimit          RateLimit // zero: none
 	Metadata           []byte    // a JSON object, kept as it was given
 	Disabled           *Disabled // nil: enabled
+	Care               *Care     // how its failures are taken; nil: as its account says
 	CreatedAt          time.Time
 	UpdatedAt          time.Time
+}
+
+// Care is how failures of a webhook are taken.
+type Care struct {
+	Emails []string  // who is mailed about it; empty: whoever its account names
+	Policy []byte    // a JSON object: what it changes about the health policy that it inherits; nil: nothing
+	From   time.Time // when it was last enabled, or got another URL: attempts before do not count; zero: never
 }
 
 // Wishes narrow which events of its types a webhook gets.
@@ -139,9 +150,10 @@ type RateLimit struct {
 
 // Disabled says who switched a webhook off, when and why.
 type Disabled struct {
-	By     string // user, health, gone, filter
-	Reason string
-	At     time.Time
+	By       string // user, health, gone, filter
+	Reason   string
+	At       time.Time
+	Evidence []byte // a JSON object: what it was disabled for; nil: somebody's wish
 }
 
 // Who may have disabled a webhook.

@@ -60,6 +60,7 @@ type healthKey struct {
 type healthCount struct {
 	account                     uuid.UUID
 	attempts, failures, written int32 // written: attempts of the row that Postgres has
+	exhausted                   int32 // of the failures: those with which their delivery was given up
 	durations                   [store.HealthRanges]int32
 }
 
@@ -95,6 +96,9 @@ func (h *health) ended(a *fanfare.Attempt) {
 	c.durations[took]++
 	if a.Verdict != fanfare.VerdictDelivered {
 		c.failures++
+		if a.State == fanfare.Exhausted {
+			c.exhausted++
+		}
 	}
 }
 
@@ -154,7 +158,7 @@ func (h *health) collect(oldest int64) []store.HealthRow {
 			case c.attempts != c.written:
 				rows = append(rows, store.HealthRow{
 					WebhookID: key.webhook, AccountID: c.account, Minute: time.Unix(key.minute*60, 0).UTC(), Node: key.node,
-					Attempts: c.attempts, Failures: c.failures, Durations: c.durations,
+					Attempts: c.attempts, Failures: c.failures, Exhausted: c.exhausted, Durations: c.durations,
 				})
 			case key.minute < oldest:
 				delete(s.rows, key)

@@ -15,7 +15,8 @@ CREATE TABLE public.accounts (
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     updated_at timestamp with time zone DEFAULT now() NOT NULL,
     deleted_at timestamp with time zone,
-    settings json
+    settings json,
+    notification_emails text[]
 );
 
 COMMENT ON COLUMN public.accounts.registry_version IS 'version of the newest registry change about this account; every commit of events compares it with the snapshot it was matched against';
@@ -23,6 +24,8 @@ COMMENT ON COLUMN public.accounts.registry_version IS 'version of the newest reg
 COMMENT ON COLUMN public.accounts.deleted_at IS 'a deleted account keeps its row, so that the comparison still sees it';
 
 COMMENT ON COLUMN public.accounts.settings IS 'what it decides for itself and those below it; null: nothing';
+
+COMMENT ON COLUMN public.accounts.notification_emails IS 'who is mailed about its webhooks and those below it; null: as the parent says';
 
 CREATE TABLE public.api_keys (
     id uuid NOT NULL,
@@ -176,6 +179,14 @@ CREATE SEQUENCE public.log_pos
 
 COMMENT ON SEQUENCE public.log_pos IS 'the log''s position: milliseconds << 16 | counter; moved only under the log''s advisory lock';
 
+CREATE TABLE public.loop_leases (
+    name text NOT NULL,
+    holder uuid NOT NULL,
+    until timestamp with time zone NOT NULL
+);
+
+COMMENT ON TABLE public.loop_leases IS 'which process runs a loop that only one may run, and until when without a word from it';
+
 CREATE TABLE public.nodes (
     id uuid NOT NULL,
     name text NOT NULL,
@@ -270,6 +281,28 @@ CREATE TABLE public.signing_secrets (
 
 COMMENT ON TABLE public.signing_secrets IS 'an account''s own secrets, which sign one-off destinations';
 
+CREATE TABLE public.webhook_failing (
+    webhook_id uuid NOT NULL,
+    account_id uuid NOT NULL,
+    failed_at timestamp with time zone NOT NULL,
+    since timestamp with time zone,
+    look_at timestamp with time zone DEFAULT now() NOT NULL,
+    day_at timestamp with time zone DEFAULT now() NOT NULL
+)
+WITH (fillfactor='50');
+
+COMMENT ON TABLE public.webhook_failing IS 'webhooks with a failure in the last day, which the disabler looks at';
+
+COMMENT ON COLUMN public.webhook_failing.account_id IS 'the webhook''s account';
+
+COMMENT ON COLUMN public.webhook_failing.failed_at IS 'the newest minute that is known to have a failure';
+
+COMMENT ON COLUMN public.webhook_failing.since IS 'the minute of the first failure after the last hour that was not bad; null: none';
+
+COMMENT ON COLUMN public.webhook_failing.look_at IS 'when its last hour is to be looked at again';
+
+COMMENT ON COLUMN public.webhook_failing.day_at IS 'its last day need not be looked at before';
+
 CREATE TABLE public.webhook_health (
     webhook_id uuid NOT NULL,
     minute timestamp with time zone NOT NULL,
@@ -277,7 +310,8 @@ CREATE TABLE public.webhook_health (
     account_id uuid NOT NULL,
     attempts integer NOT NULL,
     failures integer NOT NULL,
-    durations integer[] NOT NULL
+    durations integer[] NOT NULL,
+    exhausted integer DEFAULT 0 NOT NULL
 )
 PARTITION BY RANGE (minute);
 
@@ -288,6 +322,17 @@ COMMENT ON COLUMN public.webhook_health.account_id IS 'the webhook''s account';
 COMMENT ON COLUMN public.webhook_health.failures IS 'those of the attempts that failed';
 
 COMMENT ON COLUMN public.webhook_health.durations IS 'how many attempts took how long, by the range that the subscript names; ranges before the first and after the last are left out';
+
+COMMENT ON COLUMN public.webhook_health.exhausted IS 'those of the failures with which their delivery was given up';
+
+CREATE TABLE public.webhook_mails (
+    webhook_id uuid NOT NULL,
+    kind text NOT NULL,
+    account_id uuid NOT NULL,
+    at timestamp with time zone NOT NULL
+);
+
+COMMENT ON TABLE public.webhook_mails IS 'when a mail of a kind about a webhook was last owed: there is one a day';
 
 CREATE TABLE public.webhook_secrets (
     id uuid NOT NULL,
@@ -322,6 +367,10 @@ CREATE TABLE public.webhooks (
     filter json,
     filter_canonical text,
     options json,
+    health_policy json,
+    health_from timestamp with time zone,
+    disabled_evidence json,
+    notification_emails text[],
     CONSTRAINT webhooks_check CHECK (((disabled_by IS NULL) = (disabled_at IS NULL))),
     CONSTRAINT webhooks_disabled_by_check CHECK ((disabled_by = ANY (ARRAY['user'::text, 'health'::text, 'gone'::text]))),
     CONSTRAINT webhooks_filter_check CHECK (((filter IS NULL) = (filter_canonical IS NULL))),
@@ -339,6 +388,14 @@ COMMENT ON COLUMN public.webhooks.filter IS 'a condition on events, as it was gi
 COMMENT ON COLUMN public.webhooks.filter_canonical IS 'the same in the one form that all its spellings share: what nodes match';
 
 COMMENT ON COLUMN public.webhooks.options IS 'how requests are made, values of secret headers sealed; null: as by default';
+
+COMMENT ON COLUMN public.webhooks.health_policy IS 'what it changes about the policy that it inherits; null: nothing';
+
+COMMENT ON COLUMN public.webhooks.health_from IS 'when it was last enabled or got another URL: earlier attempts do not count; null: never';
+
+COMMENT ON COLUMN public.webhooks.disabled_evidence IS 'what it was disabled for; null: somebody disabled it, or it is enabled';
+
+COMMENT ON COLUMN public.webhooks.notification_emails IS 'who is mailed about it; null: as the account says';
 
 ALTER TABLE ONLY public.accounts
     ADD CONSTRAINT accounts_pkey PRIMARY KEY (id);
@@ -370,6 +427,9 @@ ALTER TABLE ONLY public.idempotency_keys
 ALTER TABLE ONLY public.log_horizon
     ADD CONSTRAINT log_horizon_pkey PRIMARY KEY (single);
 
+ALTER TABLE ONLY public.loop_leases
+    ADD CONSTRAINT loop_leases_pkey PRIMARY KEY (name);
+
 ALTER TABLE ONLY public.nodes
     ADD CONSTRAINT nodes_pkey PRIMARY KEY (id);
 
@@ -391,8 +451,14 @@ ALTER TABLE ONLY public.retries
 ALTER TABLE ONLY public.signing_secrets
     ADD CONSTRAINT signing_secrets_pkey PRIMARY KEY (id);
 
+ALTER TABLE ONLY public.webhook_failing
+    ADD CONSTRAINT webhook_failing_pkey PRIMARY KEY (webhook_id);
+
 ALTER TABLE ONLY public.webhook_health
     ADD CONSTRAINT webhook_health_pkey PRIMARY KEY (webhook_id, minute, node);
+
+ALTER TABLE ONLY public.webhook_mails
+    ADD CONSTRAINT webhook_mails_pkey PRIMARY KEY (webhook_id, kind);
 
 ALTER TABLE ONLY public.webhook_secrets
     ADD CONSTRAINT webhook_secrets_pkey PRIMARY KEY (id);

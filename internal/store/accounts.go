@@ -31,11 +31,11 @@ func (p Page) before() uuid.UUID {
 	return p.After
 }
 
-const accountColumns = `id, parent_id, name, metadata, version, created_at, updated_at, settings`
+const accountColumns = `id, parent_id, name, metadata, version, created_at, updated_at, settings, notification_emails`
 
 func scanAccount(row pgx.Row, a *fanfare.Account) error {
 	var settings []byte
-	err := row.Scan(&a.ID, &a.ParentID, &a.Name, &a.Metadata, &a.Version, &a.CreatedAt, &a.UpdatedAt, &settings)
+	err := row.Scan(&a.ID, &a.ParentID, &a.Name, &a.Metadata, &a.Version, &a.CreatedAt, &a.UpdatedAt, &settings, &a.Emails)
 	if err == nil {
 		a.Settings, err = readSettings(settings)
 	}
@@ -53,8 +53,8 @@ func (s *Store) CreateAccount(ctx context.Context, a *fanfare.Account, once *Onc
 			}
 		}
 		row := c.QueryRow(ctx, `
-INSERT INTO accounts (id, parent_id, name, metadata, settings) VALUES ($1, $2, $3, $4, $5)
-RETURNING `+accountColumns, a.ID, a.ParentID, a.Name, jsonObject(a.Metadata), writeSettings(a.Settings))
+INSERT INTO accounts (id, parent_id, name, metadata, settings, notification_emails) VALUES ($1, $2, $3, $4, $5, $6)
+RETURNING `+accountColumns, a.ID, a.ParentID, a.Name, jsonObject(a.Metadata), writeSettings(a.Settings), nullTexts(a.Emails))
 		if err := scanAccount(row, a); err != nil {
 			return err
 		}
@@ -153,8 +153,9 @@ func (s *Store) UpdateAccount(ctx context.Context, id uuid.UUID, ifMatch int64, 
 			}
 		}
 		row = c.QueryRow(ctx, `
-UPDATE accounts SET parent_id = $2, name = $3, metadata = $4, settings = $5, version = version + 1, updated_at = clock_timestamp()
-WHERE id = $1 RETURNING `+accountColumns, id, a.ParentID, a.Name, jsonObject(a.Metadata), writeSettings(a.Settings))
+UPDATE accounts SET parent_id = $2, name = $3, metadata = $4, settings = $5, notification_emails = $6,
+	version = version + 1, updated_at = clock_timestamp()
+WHERE id = $1 RETURNING `+accountColumns, id, a.ParentID, a.Name, jsonObject(a.Metadata), writeSettings(a.Settings), nullTexts(a.Emails))
 		if err := scanAccount(row, &a); err != nil {
 			return err
 		}

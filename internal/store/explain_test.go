@@ -148,6 +148,8 @@ func TestHotStatementsUseTheirIndexes(t *testing.T) {
 		"read followed":         {[]any{events, int64(1 << 20)}, []string{"_id_idx"}},
 		"tail":                  {[]any{group[0], 500, int64(1 << 20)}, []string{"_id_idx (id >="}},
 		"ends of the log":       {nil, []string{"_id_idx"}},
+		"write health":          {[]any{events, times, of, of, ints, ints, ints, slices.Repeat([]string{"{1}"}, many)}, nil},
+		"note failing":          {[]any{events, of, times}, nil},
 	}
 	large := get[[]string](t, f, `SELECT array_agg(relname::text) FROM pg_class WHERE relkind = 'r' AND relpages > 20`)
 	for _, table := range []string{"accounts", "retries", "idempotency_keys", "health_now"} {

@@ -79,5 +79,6 @@ func HotStatements() map[string]Hot {
 		"read followed":         {readLogSQL, pool},
 		"tail":                  {tailSQL, pool},
 		"ends of the log":       {logEndsSQL, pool},
+		"note failing":          {noteFailingSQL, engine},
 	}
 }

@@ -46,22 +46,31 @@ type HealthRow struct {
 	Node      uuid.UUID // the incarnation that made the attempts; nobody else writes the row
 	Attempts  int32
 	Failures  int32               // of them
+	Exhausted int32               // of the failures: those with which their delivery was given up
 	Durations [HealthRanges]int32 // of all of them, by [HealthRange]
 }
 
 // The condition keeps a statement that arrives late, after a newer one, from taking anything back, and
 // one that is repeated from writing anything.
 const writeHealthSQL = `
-INSERT INTO webhook_health AS h (webhook_id, minute, node, account_id, attempts, failures, durations)
-SELECT webhook_id, minute, node, account_id, attempts, failures, durations::integer[]
-FROM unnest($1::uuid[], $2::timestamptz[], $3::uuid[], $4::uuid[], $5::integer[], $6::integer[], $7::text[])
-	AS u (webhook_id, minute, node, account_id, attempts, failures, durations)
+INSERT INTO webhook_health AS h (webhook_id, minute, node, account_id, attempts, failures, exhausted, durations)
+SELECT webhook_id, minute, node, account_id, attempts, failures, exhausted, durations::integer[]
+FROM unnest($1::uuid[], $2::timestamptz[], $3::uuid[], $4::uuid[], $5::integer[], $6::integer[], $7::integer[], $8::text[])
+	AS u (webhook_id, minute, node, account_id, attempts, failures, exhausted, durations)
 ON CONFLICT (webhook_id, minute, node) DO UPDATE
-SET attempts = EXCLUDED.attempts, failures = EXCLUDED.failures, durations = EXCLUDED.durations
+SET attempts = EXCLUDED.attempts, failures = EXCLUDED.failures, exhausted = EXCLUDED.exhausted, durations = EXCLUDED.durations
 WHERE EXCLUDED.attempts > h.attempts`
 
+// Who fails is noted for the disabler, once: it keeps the row from then on.
+const noteFailingSQL = `
+INSERT INTO webhook_failing (webhook_id, account_id, failed_at)
+SELECT DISTINCT ON (webhook_id) webhook_id, account_id, minute
+FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[]) AS u (webhook_id, account_id, minute)
+ORDER BY webhook_id, minute DESC
+ON CONFLICT (webhook_id) DO NOTHING`
+
 // WriteHealth puts rows in place of those of the same webhook, minute and node, unless these say as much
-// or more. After an error that can be repeated, or left to the next time with higher numbers. rows are
+// or more, and notes which webhooks fail. After an error that can be repeated, or left to the next time with higher numbers. rows are
 // one statement: not more than some thousand, none twice. A crash of Postgres may lose the last of them.
 func (s *Store) WriteHealth(ctx context.Context, rows []HealthRow) error {
 	if len(rows) == 0 {
@@ -77,17 +86,27 @@ func (s *Store) WriteHealth(ctx context.Context, rows []HealthRow) error {
 		accounts  = make([]uuid.UUID, len(rows))
 		attempts  = make([]int32, len(rows))
 		failures  = make([]int32, len(rows))
+		exhausted = make([]int32, len(rows))
 		durations = make([]string, len(rows))
+
+		failing, failingAccounts []uuid.UUID
+		failed                   []time.Time
 	)
 	for i := range rows {
 		r := &rows[i]
 		webhooks[i], minutes[i], nodes[i], accounts[i] = r.WebhookID, r.Minute, r.Node, r.AccountID
-		attempts[i], failures[i], durations[i] = r.Attempts, r.Failures, r.durations()
+		attempts[i], failures[i], exhausted[i], durations[i] = r.Attempts, r.Failures, r.Exhausted, r.durations()
+		if r.Failures > 0 {
+			failing, failingAccounts, failed = append(failing, r.WebhookID), append(failingAccounts, r.AccountID), append(failed, r.Minute)
+		}
 	}
-	// Both are one transaction: they are sent together.
+	// All are one transaction: they are sent together.
 	var b pgx.Batch
 	b.Queue(`SELECT set_config('synchronous_commit', 'off', true)`)
-	b.Queue(writeHealthSQL, webhooks, minutes, nodes, accounts, attempts, failures, durations)
+	b.Queue(writeHealthSQL, webhooks, minutes, nodes, accounts, attempts, failures, exhausted, durations)
+	if len(failing) > 0 {
+		b.Queue(noteFailingSQL, failing, failingAccounts, failed)
+	}
 	if err := s.engine.SendBatch(ctx, &b).Close(); err != nil {
 		return fmt.Errorf("write %d rows of health: %w", len(rows), err)
 	}

@@ -27,7 +27,8 @@ type storedHeader struct {
 
 // storedSettings is the column of an account's settings, likewise.
 type storedSettings struct {
-	Signature json.RawMessage `json:"signature,omitempty"`
+	Signature    json.RawMessage `json:"signature,omitempty"`
+	HealthPolicy json.RawMessage `json:"health_policy,omitempty"`
 }
 
 func readOptions(column []byte) (*fanfare.Options, error) {
@@ -69,14 +70,14 @@ func readSettings(column []byte) (*fanfare.Settings, error) {
 	if err := json.Unmarshal(column, &s); err != nil {
 		return nil, fmt.Errorf("settings: %w", err)
 	}
-	return &fanfare.Settings{Signature: s.Signature}, nil
+	return &fanfare.Settings{Signature: s.Signature, HealthPolicy: s.HealthPolicy}, nil
 }
 
 func writeSettings(s *fanfare.Settings) []byte {
 	if s == nil {
 		return nil
 	}
-	return columnOf(storedSettings{Signature: s.Signature})
+	return columnOf(storedSettings{Signature: s.Signature, HealthPolicy: s.HealthPolicy})
 }
 
 // columnOf is v as JSON, null if it says nothing.

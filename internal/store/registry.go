@@ -74,7 +74,7 @@ type Changed struct {
 
 const registryWebhookColumns = `id, account_id, version, '', url, event_types, include_subaccounts, timeout_ms, retry_schedule_ms,
 	max_in_flight, rate_count, rate_per_ms, NULL::json, disabled_by, disabled_reason, disabled_at, created_at, updated_at,
-	modifiers, NULL::json, filter_canonical, options`
+	modifiers, NULL::json, filter_canonical, options, NULL::json, NULL::text[], NULL::json, NULL::timestamptz`
 
 const registryMarkSQL = `
 SELECT h.version, c.at FROM registry_head h LEFT JOIN registry_changes c ON c.version = h.version`

@@ -260,6 +260,13 @@ func nullTime(t time.Time) *time.Time {
 	return &t
 }
 
+func nullTexts(list []string) []string {
+	if len(list) == 0 {
+		return nil
+	}
+	return list
+}
+
 func nullText[T ~string](s T) *T {
 	if s == "" {
 		return nil

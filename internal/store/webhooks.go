@@ -16,7 +16,7 @@ import (
 
 const webhookColumns = `id, account_id, version, name, url, event_types, include_subaccounts, timeout_ms, retry_schedule_ms,
 	max_in_flight, rate_count, rate_per_ms, metadata, disabled_by, disabled_reason, disabled_at, created_at, updated_at,
-	modifiers, filter, filter_canonical, options`
+	modifiers, filter, filter_canonical, options, disabled_evidence, notification_emails, health_policy, health_from`
 
 func scanWebhook(row pgx.Row, w *fanfare.Webhook) error {
 	var (
@@ -25,14 +25,16 @@ func scanWebhook(row pgx.Row, w *fanfare.Webhook) error {
 		count      *int
 		per        *int64
 		by, reason *string
-		at         *time.Time
+		at, from   *time.Time
+		evidence   []byte
+		care       fanfare.Care
 		wishes     fanfare.Wishes
 		canonical  *string
 		options    []byte
 	)
 	err := row.Scan(&w.ID, &w.AccountID, &w.Version, &w.Name, &w.URL, &w.EventTypes, &w.IncludeSubaccounts, &timeout, &schedule,
 		&w.MaxInFlight, &count, &per, &w.Metadata, &by, &reason, &at, &w.CreatedAt, &w.UpdatedAt,
-		&wishes.Modifiers, &wishes.Filter, &canonical, &options)
+		&wishes.Modifiers, &wishes.Filter, &canonical, &options, &evidence, &care.Emails, &care.Policy, &from)
 	if err != nil {
 		return err
 	}
@@ -53,7 +55,11 @@ func scanWebhook(row pgx.Row, w *fanfare.Webhook) error {
 	}
 	w.Disabled = nil
 	if by != nil {
-		w.Disabled = &fanfare.Disabled{By: *by, Reason: deref(reason), At: *at}
+		w.Disabled = &fanfare.Disabled{By: *by, Reason: deref(reason), At: *at, Evidence: evidence}
+	}
+	care.From = deref(from)
+	if w.Care = nil; len(care.Emails) > 0 || care.Policy != nil || !care.From.IsZero() {
+		w.Care = &care
 	}
 	return nil
 }
@@ -72,14 +78,15 @@ func webhookValues(w *fanfare.Webhook) []any {
 	}
 	var by, reason *string
 	var at *time.Time
+	var evidence []byte
 	if d := w.Disabled; d != nil {
-		by, reason, at = &d.By, &d.Reason, nullTime(d.At)
+		by, reason, at, evidence = &d.By, &d.Reason, nullTime(d.At), d.Evidence
 	}
-	wishes := deref(w.Wishes)
+	wishes, care := deref(w.Wishes), deref(w.Care)
 	return []any{
 		w.AccountID, w.ID, w.Name, w.URL, w.EventTypes, w.IncludeSubaccounts, w.Timeout.Milliseconds(), schedule,
 		w.MaxInFlight, count, per, jsonObject(w.Metadata), by, reason, at, wishes.Modifiers, wishes.Filter, nullText(string(wishes.Canonical)),
-		writeOptions(w.Options),
+		writeOptions(w.Options), evidence, nullTexts(care.Emails), care.Policy,
 	}
 }
 
@@ -108,9 +115,10 @@ SELECT count(*) >= $2 FROM (SELECT FROM webhooks WHERE account_id = $1 AND delet
 		}
 		row := c.QueryRow(ctx, `
 INSERT INTO webhooks (account_id, id, name, url, event_types, include_subaccounts, timeout_ms, retry_schedule_ms, max_in_flight,
-	rate_count, rate_per_ms, metadata, disabled_by, disabled_reason, disabled_at, modifiers, filter, filter_canonical, options)
+	rate_count, rate_per_ms, metadata, disabled_by, disabled_reason, disabled_at, modifiers, filter, filter_canonical, options,
+	disabled_evidence, notification_emails, health_policy)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, CASE WHEN $13::text IS NOT NULL THEN coalesce($15, now()) END,
-	$16, $17, $18, $19)
+	$16, $17, $18, $19, $20, $21, $22)
 RETURNING `+webhookColumns, webhookValues(w)...)
 		if err := scanWebhook(row, w); err != nil {
 			return err
@@ -223,7 +231,9 @@ func (s *Store) UpdateWebhook(ctx context.Context, account, id uuid.UUID, ifMatc
 UPDATE webhooks SET name = $3, url = $4, event_types = $5, include_subaccounts = $6, timeout_ms = $7, retry_schedule_ms = $8,
 	max_in_flight = $9, rate_count = $10, rate_per_ms = $11, metadata = $12, disabled_by = $13, disabled_reason = $14,
 	disabled_at = CASE WHEN $13::text IS NOT NULL THEN coalesce($15, now()) END, modifiers = $16, filter = $17, filter_canonical = $18,
-	options = $19, version = version + 1, updated_at = clock_timestamp()
+	options = $19, disabled_evidence = $20, notification_emails = $21, health_policy = $22,
+	health_from = CASE WHEN url <> $4 OR disabled_by IS NOT NULL AND $13::text IS NULL THEN clock_timestamp() ELSE health_from END,
+	version = version + 1, updated_at = clock_timestamp()
 WHERE account_id = $1 AND id = $2
 RETURNING `+webhookColumns, webhookValues(w)...)
 		if err := scanWebhook(row, w); err != nil {
