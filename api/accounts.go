@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bytes"
 	"errors"
 	"net/http"
 
@@ -21,6 +22,26 @@ type accountEdit struct {
 	parent   *uuid.NullUUID
 	metadata *[]byte
 	settings *fanfare.Settings
+	policy   bool // settings name a health policy
+	emails   *[]string
+}
+
+// checkPolicy refuses settings with another health policy than had has, unless the call may write one. Settings
+// of those who may not keep it if they do not name it.
+func (e *accountEdit) checkPolicy(c *call, had *fanfare.Settings) error {
+	var policy []byte
+	if had != nil {
+		policy = had.HealthPolicy
+	}
+	switch {
+	case c.mayWritePolicy():
+		return nil
+	case !e.policy:
+		e.settings.HealthPolicy = policy
+	case !bytes.Equal(e.settings.HealthPolicy, policy):
+		return errPolicy
+	}
+	return nil
 }
 
 func (e *accountEdit) fields(create bool) []field {
@@ -43,8 +64,18 @@ func (e *accountEdit) fields(create bool) []field {
 		{name: "settings", take: func(v value) {
 			e.settings = new(fanfare.Settings)
 			if !v.null() {
-				v.object(field{name: "signature", take: func(v value) { e.settings.Signature = v.schemes() }})
+				v.object(
+					field{name: "signature", take: func(v value) { e.settings.Signature = v.schemes() }},
+					field{name: "health_policy", take: func(v value) {
+						e.settings.HealthPolicy = v.healthPolicy()
+						e.policy = true
+					}},
+				)
 			}
+		}},
+		{name: "notification_emails", take: func(v value) {
+			emails := v.emails()
+			e.emails = &emails
 		}},
 		{name: "id"},
 		{name: "version"},
@@ -82,6 +113,9 @@ func (s *Server) createAccount(c *call) (answer, error) {
 		a.Metadata = *e.metadata
 	}
 	a.Settings = e.settings
+	if e.emails != nil {
+		a.Emails = *e.emails
+	}
 	build := func() answer {
 		ans := accountAnswer(a)
 		ans.status, ans.location = http.StatusCreated, "/v1/accounts/"+a.ID.String()
@@ -150,7 +184,13 @@ func (s *Server) updateAccount(c *call) (answer, error) {
 			a.Metadata = *e.metadata
 		}
 		if e.settings != nil {
+			if err := e.checkPolicy(c, a.Settings); err != nil {
+				return err
+			}
 			a.Settings = e.settings
+		}
+		if e.emails != nil {
+			a.Emails = *e.emails
 		}
 		if e.parent == nil || *e.parent == a.ParentID {
 			return nil
@@ -217,13 +257,19 @@ func writeAccount(w *writer, a *fanfare.Account) {
 	w.optionalID("parent_id", a.ParentID)
 	w.text("name", a.Name)
 	w.raw("metadata", a.Metadata, "{}")
+	var settings fanfare.Settings
+	if a.Settings != nil {
+		settings = *a.Settings
+	}
 	w.object("settings")
-	if a.Settings == nil || a.Settings.Signature == nil {
+	if settings.Signature == nil {
 		w.null("signature")
 	} else {
-		w.schemes("signature", schemesOf(a.Settings.Signature))
+		w.schemes("signature", schemesOf(settings.Signature))
 	}
+	w.raw("health_policy", settings.HealthPolicy, "null")
 	w.close()
+	w.texts("notification_emails", a.Emails)
 	w.integer("version", a.Version)
 	w.time("created_at", a.CreatedAt)
 	w.time("updated_at", a.UpdatedAt)

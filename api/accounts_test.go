@@ -46,8 +46,8 @@ func TestFaultsOfAnAccount(t *testing.T) {
 	}{
 		{"POST", "/v1/accounts", `{}`, []string{"/name required"}},
 		{"POST", "/v1/accounts", ``, []string{"/name required"}},
-		{"POST", "/v1/accounts", `{"name":"","metadata":[],"settings":{"limits":{}},"notification_emails":[]}`, []string{
-			"/metadata wrong_type", "/name too_few", "/notification_emails unknown_field", "/settings/limits unknown_field",
+		{"POST", "/v1/accounts", `{"name":"","metadata":[],"settings":{"limits":{}},"notification_emails":["ops"]}`, []string{
+			"/metadata wrong_type", "/name too_few", "/notification_emails/0 invalid_format", "/settings/limits unknown_field",
 		}},
 		{"POST", "/v1/accounts", `{"name":"` + long + `","parent_id":1}`, []string{"/name too_long", "/parent_id wrong_type"}},
 		{"POST", "/v1/accounts", `{"name":"a\u0000","parent_id":"x"}`, []string{"/name invalid_text", "/parent_id invalid_format"}},

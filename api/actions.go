@@ -64,8 +64,21 @@ func (s *Server) switchWebhook(c *call, edit func(*fanfare.Webhook) error, field
 	if err != nil {
 		return answer{}, err
 	}
+	was, err := s.store.Webhook(c.r.Context(), c.account, id)
+	if err != nil {
+		return answer{}, err
+	}
+	health, err := s.health(c, was)
+	if err != nil {
+		return answer{}, err
+	}
 	var hook *fanfare.Webhook // what the store edits and completes
-	build := func() answer { return s.webhookAnswer(hook) }
+	build := func() answer {
+		if was.Disabled != nil && hook.Disabled == nil {
+			health = new(store.Health) // counters begin anew
+		}
+		return s.webhookAnswer(hook, health)
+	}
 	_, err = s.store.UpdateWebhook(c.r.Context(), c.account, id, version, s.once(c, build), func(w *fanfare.Webhook) error {
 		hook = w
 		return edit(w)

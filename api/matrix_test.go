@@ -36,6 +36,7 @@ var success = map[string]struct {
 	"POST /v1/accounts/{account}/webhooks/{webhook}/enable":         {200, ""},
 	"POST /v1/accounts/{account}/webhooks/{webhook}/disable":        {200, ""},
 	"POST /v1/accounts/{account}/webhooks/{webhook}/test":           {200, ""},
+	"GET /v1/accounts/{account}/webhooks/{webhook}/stats":           {200, ""},
 	"GET /v1/accounts/{account}/webhooks/{webhook}/secrets":         {200, ""},
 	"POST /v1/accounts/{account}/webhooks/{webhook}/secrets/rotate": {200, ""},
 	"GET /v1/accounts/{account}/webhooks/{webhook}/deliveries":      {200, ""},

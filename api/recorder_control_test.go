@@ -14,7 +14,7 @@ func TestTheRecorderSeesWhatIsNotInTheSpec(t *testing.T) {
 		t.Fatal(err)
 	}
 	const (
-		account = `{"id":"0198f3a0-0000-7000-8000-00000000a001","parent_id":null,"name":"n","metadata":{},"settings":{"signature":null},"version":1,` +
+		account = `{"id":"0198f3a0-0000-7000-8000-00000000a001","parent_id":null,"name":"n","metadata":{},"settings":{"signature":null,"health_policy":null},"notification_emails":[],"version":1,` +
 			`"created_at":"2026-03-01T12:00:00.000Z","updated_at":"2026-03-01T12:00:00.000Z"}`
 		problem = `{"type":"urn:x","title":"t","status":404,"detail":"d","code":"not_found","request_id":"r"}`
 	)

@@ -72,6 +72,7 @@ func (s *Server) routes() []route {
 		{method: "POST", path: webhook + "/enable", scope: fanfare.ScopeWrite, body: maxBody, once: true, handle: (*Server).enableWebhook},
 		{method: "POST", path: webhook + "/disable", scope: fanfare.ScopeWrite, body: maxBody, once: true, handle: (*Server).disableWebhook},
 		{method: "POST", path: webhook + "/test", scope: fanfare.ScopeWrite, body: maxBody, once: true, patient: true, handle: (*Server).testWebhook},
+		{method: "GET", path: webhook + "/stats", scope: fanfare.ScopeRead, handle: (*Server).webhookStats, params: []string{"window"}},
 		{method: "GET", path: webhook + "/secrets", scope: fanfare.ScopeSecrets, handle: (*Server).listSecrets},
 		{method: "POST", path: webhook + "/secrets/rotate", scope: fanfare.ScopeWrite, body: maxBody, once: true, handle: (*Server).rotateSecret},
 		{

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bytes"
 	"errors"
 	"slices"
 	"strconv"
@@ -39,6 +40,7 @@ type webhookEdit struct {
 	headers  []shape.Header   // nil: not named
 	choices  []filter.Choice  // of modifiers
 	secret   signature.Secret // zero: not given
+	policy   *[]byte          // the health policy; nil: not named
 }
 
 func (e *webhookEdit) set(f func(*fanfare.Webhook)) { e.sets = append(e.sets, f) }
@@ -89,6 +91,15 @@ func (e *webhookEdit) fields(create bool) []field {
 			e.set(func(w *fanfare.Webhook) { w.MaxInFlight = n })
 		}},
 		{name: "rate_limit", take: e.takeRateLimit},
+		{name: "notification_emails", take: func(v value) {
+			emails := v.emails()
+			e.set(func(w *fanfare.Webhook) { care(w).Emails = emails })
+		}},
+		{name: "health_policy", take: func(v value) {
+			policy := v.healthPolicy()
+			e.policy = &policy
+			e.set(func(w *fanfare.Webhook) { care(w).Policy = policy })
+		}},
 		{name: "metadata", take: func(v value) {
 			raw := v.metadata()
 			e.set(func(w *fanfare.Webhook) { w.Metadata = *raw })
@@ -99,9 +110,30 @@ func (e *webhookEdit) fields(create bool) []field {
 		{name: "account_id"},
 		{name: "enabled"},
 		{name: "disabled"},
+		{name: "health"},
 		{name: "created_at"},
 		{name: "updated_at"},
 	}...)
+}
+
+// care is how a webhook's failures are taken, to be changed.
+func care(w *fanfare.Webhook) *fanfare.Care {
+	if w.Care == nil {
+		w.Care = new(fanfare.Care)
+	}
+	return w.Care
+}
+
+// checkPolicy refuses a health policy that is not what had has, unless the call may write one.
+func (e *webhookEdit) checkPolicy(c *call, had *fanfare.Care) error {
+	var policy []byte
+	if had != nil {
+		policy = had.Policy
+	}
+	if e.policy == nil || bytes.Equal(*e.policy, policy) || c.mayWritePolicy() {
+		return nil
+	}
+	return errPolicy
 }
 
 func (e *webhookEdit) takeURL(v value) {

@@ -28,6 +28,9 @@ func (s *Server) createWebhook(c *call) (answer, error) {
 	if err := refuseArchived(archived, nil); err != nil {
 		return answer{}, err
 	}
+	if err := e.checkPolicy(c, nil); err != nil {
+		return answer{}, err
+	}
 	hook := &fanfare.Webhook{
 		ID: newID(), AccountID: c.account,
 		Timeout: defaultTimeout, RetrySchedule: slices.Clone(retry.Default), MaxInFlight: defaultMaxInFlight,
@@ -45,7 +48,7 @@ func (s *Server) createWebhook(c *call) (answer, error) {
 	build := func() answer {
 		var w writer
 		w.open()
-		writeWebhook(&w, hook, s.signedBy(hook.Options, hook.AccountID))
+		writeWebhook(&w, hook, s.signedBy(hook.Options, hook.AccountID), new(store.Health))
 		w.text("secret", secret.Text())
 		w.close()
 		return answer{status: http.StatusCreated, body: w.b, location: webhookPath(hook), version: hook.Version}
@@ -86,7 +89,13 @@ func (s *Server) listWebhooks(c *call) (answer, error) {
 		return answer{}, err
 	}
 	rows, next := cut(p, rows, func(w *fanfare.Webhook) uuid.UUID { return w.ID })
-	return p.answer(len(rows), func(w *writer, i int) { writeWebhook(w, &rows[i], s.signedBy(rows[i].Options, c.account)) }, next), nil
+	health, err := s.store.Health(c.r.Context(), c.account, rows)
+	if err != nil {
+		return answer{}, err
+	}
+	return p.answer(len(rows), func(w *writer, i int) {
+		writeWebhook(w, &rows[i], s.signedBy(rows[i].Options, c.account), &health[i])
+	}, next), nil
 }
 
 func (s *Server) getWebhook(c *call) (answer, error) {
@@ -101,7 +110,11 @@ func (s *Server) getWebhook(c *call) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	return s.webhookAnswer(hook), nil
+	health, err := s.health(c, hook)
+	if err != nil {
+		return answer{}, err
+	}
+	return s.webhookAnswer(hook, health), nil
 }
 
 func (s *Server) updateWebhook(c *call) (answer, error) {
@@ -121,6 +134,9 @@ func (s *Server) updateWebhook(c *call) (answer, error) {
 	var hook *fanfare.Webhook
 	err = e.recheck(c, &c.faults, func() (err error) {
 		hook, err = s.store.UpdateWebhook(c.r.Context(), c.account, id, version, nil, func(w *fanfare.Webhook) error {
+			if err := e.checkPolicy(c, w.Care); err != nil {
+				return err
+			}
 			return e.edit(w, archived)
 		})
 		return err
@@ -134,7 +150,11 @@ func (s *Server) updateWebhook(c *call) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	return s.webhookAnswer(hook), nil
+	health, err := s.health(c, hook)
+	if err != nil {
+		return answer{}, err
+	}
+	return s.webhookAnswer(hook, health), nil
 }
 
 func (s *Server) deleteWebhook(c *call) (answer, error) {
@@ -155,16 +175,17 @@ func (s *Server) deleteWebhook(c *call) (answer, error) {
 	return answer{status: http.StatusNoContent}, nil
 }
 
-func (s *Server) webhookAnswer(hook *fanfare.Webhook) answer {
+func (s *Server) webhookAnswer(hook *fanfare.Webhook, health *store.Health) answer {
 	var w writer
 	w.open()
-	writeWebhook(&w, hook, s.signedBy(hook.Options, hook.AccountID))
+	writeWebhook(&w, hook, s.signedBy(hook.Options, hook.AccountID), health)
 	w.close()
 	return answer{status: http.StatusOK, body: w.b, version: hook.Version}
 }
 
 // writeWebhook takes what signs for the webhook, whoever says so; nil: that is not known here, and null.
-func writeWebhook(w *writer, hook *fanfare.Webhook, signed []signature.Scheme) {
+// Without health that member is left out.
+func writeWebhook(w *writer, hook *fanfare.Webhook, signed []signature.Scheme, health *store.Health) {
 	w.id("id", hook.ID)
 	w.integer("version", hook.Version)
 	w.id("account_id", hook.AccountID)
@@ -195,6 +216,12 @@ func writeWebhook(w *writer, hook *fanfare.Webhook, signed []signature.Scheme) {
 		w.text("per", retry.FormatDuration(l.Per))
 		w.close()
 	}
+	var care fanfare.Care
+	if hook.Care != nil {
+		care = *hook.Care
+	}
+	w.texts("notification_emails", care.Emails)
+	w.raw("health_policy", care.Policy, "null")
 	w.raw("metadata", hook.Metadata, "{}")
 	d := hook.Disabled
 	if d == nil {
@@ -208,8 +235,10 @@ func writeWebhook(w *writer, hook *fanfare.Webhook, signed []signature.Scheme) {
 		w.text("by", d.By)
 		w.text("reason", d.Reason)
 		w.time("at", d.At)
+		w.raw("evidence", d.Evidence, "null")
 		w.close()
 	}
+	writeHealth(w, d == nil, health)
 	w.time("created_at", hook.CreatedAt)
 	w.time("updated_at", hook.UpdatedAt)
 }

@@ -25,8 +25,8 @@ func TestAWebhookHasDefaults(t *testing.T) {
 	got := w.call("GET", path+"/"+id, platformKey, nil).want(200)
 	want := fmt.Sprintf(`{"id":%q,"version":1,"account_id":%q,"name":"","url":"https://example.com/a?b=c","event_types":["call.*","call.ended"],`+
 		`"modifiers":{},"filter":null,"include_subaccounts":false,"method":"POST","format":"json","payload":"envelope","json":"verbatim",`+
-		`"custom_data":{},"headers":{},"signature":{"scheme":"standard"},"timeout":"30s","retry_schedule":["1m","5m","15m","1h","6h"],"max_in_flight":32,"rate_limit":null,"metadata":{},`+
-		`"enabled":true,"disabled":null,"created_at":%q,"updated_at":%q}`,
+		`"custom_data":{},"headers":{},"signature":{"scheme":"standard"},"timeout":"30s","retry_schedule":["1m","5m","15m","1h","6h"],"max_in_flight":32,"rate_limit":null,"notification_emails":[],"health_policy":null,"metadata":{},`+
+		`"enabled":true,"disabled":null,"health":{"state":"healthy","failure_ratio_1h":null,"failure_ratio_24h":null,"p50_ms_1h":null,"p95_ms_1h":null},"created_at":%q,"updated_at":%q}`,
 		id, account, got.str("created_at"), got.str("updated_at"))
 	if string(got.body) != want {
 		t.Errorf("got  %s\nwant %s", got.body, want)
@@ -127,8 +127,8 @@ func TestFaultsOfAWebhook(t *testing.T) {
 		{`{"url":"https://example.com","event_types":["t"],"retry_schedule":[` + steps + `]}`, []string{"/retry_schedule invalid_value"}},
 		{`{"url":"https://example.com","event_types":["t"],"retry_schedule":[1]}`, []string{"/retry_schedule/0 wrong_type"}},
 		{`{"url":"https://example.com","event_types":["t"],"secret":"hunter2"}`, []string{"/secret invalid_secret"}},
-		{`{"url":"https://example.com","event_types":["t"],"modifier":{},"filters":{},"header":{},"notification_emails":[]}`, []string{
-			"/filters unknown_field", "/header unknown_field", "/modifier unknown_field", "/notification_emails unknown_field",
+		{`{"url":"https://example.com","event_types":["t"],"modifier":{},"filters":{},"header":{},"notification_emails":["@"]}`, []string{
+			"/filters unknown_field", "/header unknown_field", "/modifier unknown_field", "/notification_emails/0 invalid_format",
 		}},
 	} {
 		r := w.call("POST", path, platformKey, tc.body).want(422)

@@ -2,6 +2,7 @@ package api
 
 import (
 	"encoding/hex"
+	"math"
 	"strconv"
 	"time"
 
@@ -93,6 +94,12 @@ func (w *writer) boolean(name string, value bool) {
 func (w *writer) integer(name string, value int64) {
 	w.name(name)
 	w.b = strconv.AppendInt(w.b, value, 10)
+}
+
+// ratio is a number with at most four decimals.
+func (w *writer) ratio(name string, value float64) {
+	w.name(name)
+	w.b = strconv.AppendFloat(w.b, math.Round(value*10_000)/10_000, 'f', -1, 64)
 }
 
 // milliseconds is a number with at most three decimals.

@@ -28,7 +28,6 @@ const (
 	MinHealthWindow = healthHours * time.Minute
 	MaxHealthWindow = 24 * time.Hour
 	MaxMinAttempts  = 10_000
-	MinBurst        = 2
 	MaxBurst        = 10_000
 	MinBurstWithin  = time.Minute
 	MaxBurstWithin  = time.Hour

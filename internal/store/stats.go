@@ -19,6 +19,15 @@ type HealthSum struct {
 	Durations [HealthRanges]int64
 }
 
+// Add counts other in.
+func (s *HealthSum) Add(other HealthSum) {
+	s.Attempts += other.Attempts
+	s.Failures += other.Failures
+	for i, n := range other.Durations {
+		s.Durations[i] += n
+	}
+}
+
 // slowest is the end of the last range: no attempt may take longer than the longest timeout.
 const slowest = 60 * time.Second
 
