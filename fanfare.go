@@ -153,7 +153,7 @@ type Disabled struct {
 	By       string // user, health, gone, filter
 	Reason   string
 	At       time.Time
-	Evidence []byte // a JSON object: what it was disabled for; nil: somebody's wish
+	Evidence string // a JSON object: what it was disabled for; "": somebody's wish
 }
 
 // Who may have disabled a webhook.

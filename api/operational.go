@@ -33,7 +33,7 @@ func writeOwn(w *writer, hook *fanfare.Webhook) {
 	if hook.Options != nil && hook.Options.Signature != nil {
 		signed = schemesOf(hook.Options.Signature)
 	}
-	writeWebhook(w, hook, signed)
+	writeWebhook(w, hook, signed, nil)
 }
 
 func exhaustedBody(hook *fanfare.Webhook, count int, since time.Time, last []byte) []byte {

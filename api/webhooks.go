@@ -235,10 +235,12 @@ func writeWebhook(w *writer, hook *fanfare.Webhook, signed []signature.Scheme, h
 		w.text("by", d.By)
 		w.text("reason", d.Reason)
 		w.time("at", d.At)
-		w.raw("evidence", d.Evidence, "null")
+		w.raw("evidence", []byte(d.Evidence), "null")
 		w.close()
 	}
-	writeHealth(w, d == nil, health)
+	if health != nil {
+		writeHealth(w, d == nil, health)
+	}
 	w.time("created_at", hook.CreatedAt)
 	w.time("updated_at", hook.UpdatedAt)
 }

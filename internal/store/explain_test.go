@@ -142,7 +142,6 @@ func TestHotStatementsUseTheirIndexes(t *testing.T) {
 		"new retries":           {[]any{of, events, of, texts, ints, ints, times, times, of, f.node, events[0], events[len(events)-1], of, nil}, nil},
 		"retries that go back":  {[]any{of, events, texts, ints, ints, times, times, ints, f.node}, []string{"retries_pkey"}},
 		"retries that end":      {[]any{of, events, f.node}, []string{"retries_pkey"}},
-		"write health":          {[]any{events, times, of, of, ints, ints, slices.Repeat([]string{"{1}"}, many)}, nil},
 		"follow accounts":       {[]any{group[0], group[0], accounts, 50, int64(1 << 20), nil, nil}, []string{"_pkey ((ROW(account_id, id) >= ROW(u.account", "_id_idx"}},
 		"follow all":            {[]any{group[0], group[0], 50, []string{"t"}, []string{}}, []string{"_id_idx (id >="}},
 		"read followed":         {[]any{events, int64(1 << 20)}, []string{"_id_idx"}},

@@ -26,7 +26,7 @@ func scanWebhook(row pgx.Row, w *fanfare.Webhook) error {
 		per        *int64
 		by, reason *string
 		at, from   *time.Time
-		evidence   []byte
+		evidence   *string
 		care       fanfare.Care
 		wishes     fanfare.Wishes
 		canonical  *string
@@ -55,7 +55,7 @@ func scanWebhook(row pgx.Row, w *fanfare.Webhook) error {
 	}
 	w.Disabled = nil
 	if by != nil {
-		w.Disabled = &fanfare.Disabled{By: *by, Reason: deref(reason), At: *at, Evidence: evidence}
+		w.Disabled = &fanfare.Disabled{By: *by, Reason: deref(reason), At: *at, Evidence: deref(evidence)}
 	}
 	care.From = deref(from)
 	if w.Care = nil; len(care.Emails) > 0 || care.Policy != nil || !care.From.IsZero() {
@@ -78,9 +78,9 @@ func webhookValues(w *fanfare.Webhook) []any {
 	}
 	var by, reason *string
 	var at *time.Time
-	var evidence []byte
+	var evidence *string
 	if d := w.Disabled; d != nil {
-		by, reason, at, evidence = &d.By, &d.Reason, nullTime(d.At), d.Evidence
+		by, reason, at, evidence = &d.By, &d.Reason, nullTime(d.At), nullText(d.Evidence)
 	}
 	wishes, care := deref(w.Wishes), deref(w.Care)
 	return []any{

@@ -49,6 +49,7 @@ func TestAWebhookIsReadAsItWasWritten(t *testing.T) {
 			Headers:   []fanfare.Header{{Name: "X-B", Value: "<b>"}, {Name: "X-A", Sealed: []byte{0, 255}}, {Name: "X-C"}},
 			Signature: []byte(`[{"scheme":"standard"}]`),
 		},
+		Care: &fanfare.Care{Emails: []string{"a@example.com"}, Policy: []byte(`{"disable":false}`)},
 	}
 	must(t, s.CreateWebhook(t.Context(), &w, SealedSecret{ID: newID(), Sealed: []byte("s")}, 10, nil))
 	if w.Version != 1 || w.CreatedAt.IsZero() || w.Disabled.At.IsZero() {
@@ -66,6 +67,7 @@ func TestAWebhookIsReadAsItWasWritten(t *testing.T) {
 		w.Disabled, w.RetrySchedule, w.EventTypes, w.URL = nil, nil, []string{"*"}, "https://example.org"
 		w.Timeout, w.IncludeSubaccounts, w.MaxInFlight, w.RateLimit, w.Metadata, w.Name = time.Second, false, 1, fanfare.RateLimit{}, nil, ""
 		w.Wishes, w.Options = nil, &fanfare.Options{}
+		w.Care.Emails, w.Care.Policy = nil, nil
 		return nil
 	})
 	must(t, err)
@@ -75,6 +77,10 @@ func TestAWebhookIsReadAsItWasWritten(t *testing.T) {
 	want := &fanfare.Webhook{
 		ID: w.ID, AccountID: account, Version: 2, URL: "https://example.org", EventTypes: []string{"*"}, Timeout: time.Second,
 		RetrySchedule: []time.Duration{}, MaxInFlight: 1, Metadata: []byte("{}"), CreatedAt: w.CreatedAt, UpdatedAt: edited.UpdatedAt,
+		Care: &fanfare.Care{}, // from when on it counts
+	}
+	if edited.Care != nil && edited.Care.From.After(w.CreatedAt) {
+		want.Care.From = edited.Care.From
 	}
 	if diff := cmp.Diff(want, edited); diff != "" {
 		t.Error(diff)
