@@ -12,7 +12,8 @@ import (
 	"github.com/fanfare-webhooks/fanfare/signature"
 )
 
-// EventBodies make the data of operational events: a webhook and an attempt look there as they do in answers.
+// EventBodies make the data of operational events: a webhook and an attempt look there as they do in answers,
+// but for the health of the moment.
 func EventBodies() *store.EventBodies {
 	return &store.EventBodies{Webhook: webhookBody, Exhausted: exhaustedBody, Last: lastBody}
 }

@@ -3,6 +3,7 @@ package api_test
 import (
 	"bytes"
 	"encoding/json"
+	"regexp"
 	"testing"
 	"time"
 
@@ -70,6 +71,9 @@ func (w *world) told() (rows []store.OutboxRow) {
 	return rows
 }
 
+// healthMember is of the moment, and is not told.
+var healthMember = regexp.MustCompile(`"health":\{[^}]*\},`)
+
 func TestWhatIsToldOfAWebhookIsWhatTheAPIShows(t *testing.T) {
 	w := newWorld(t)
 	account := w.account("")
@@ -98,8 +102,11 @@ func TestWhatIsToldOfAWebhookIsWhatTheAPIShows(t *testing.T) {
 		if err := json.Unmarshal(r.Body, &body); err != nil {
 			t.Fatal(err)
 		}
-		if i < len(shown) && string(body.Webhook) != string(shown[i].body) {
-			t.Errorf("%s: %s, but the API shows %s", r.Name, body.Webhook, shown[i].body)
+		if i >= len(shown) {
+			break
+		}
+		if shown := string(healthMember.ReplaceAll(shown[i].body, nil)); string(body.Webhook) != shown {
+			t.Errorf("%s: %s, but the API shows %s", r.Name, body.Webhook, shown)
 		}
 	}
 	want := []string{"webhook.created", "webhook.updated", "webhook.disabled", "webhook.enabled", "webhook.deleted"}
