@@ -127,3 +127,13 @@ func (d *Dispatcher) oneOff(account uuid.UUID) *registry.Webhook {
 		AccountID: account, Timeout: oneOffTimeout, RetrySchedule: retry.Default, MaxInFlight: defaultLimit,
 	})
 }
+
+// ofHost is what an attempt at one of many URLs says about their host: one that refuses what it is sent says that
+// it is there, and nothing about the others.
+func ofHost(l lesson, out retry.Outcome) lesson {
+	l.url = oneOffURL
+	if l.kind == failed && (out.Error == fanfare.ErrStatus || out.Error == fanfare.ErrRedirect) {
+		l.kind = succeeded
+	}
+	return l
+}

@@ -225,7 +225,11 @@ func (d *Dispatcher) attempt(dl *delivery, w *registry.Webhook, req *egress.Requ
 			Number: a.Number, Tries: next.Tries, FirstAt: dl.firstAt, DueAt: next.RetryAt, Destination: dl.destination,
 		}
 	}
-	return o, learned(out, r, dl.endpointURL(w), next.RetryAt.Sub(ended))
+	l := learned(out, r, w.URL, next.RetryAt.Sub(ended))
+	if dl.destination > 0 {
+		l = ofHost(l, out)
+	}
+	return o, l
 }
 
 // learned is what an attempt says about its endpoint; gap is until the delivery's next.
@@ -348,15 +352,6 @@ func (d *Dispatcher) logAttempt(a *fanfare.Attempt) {
 	}
 	d.log.Log(context.Background(), level, msg, "event", a.EventID, "webhook", a.WebhookID, "attempt", a.Number, "verdict", a.Verdict,
 		"status", a.Status, "error", a.Error, "state", a.State, "reason", a.Reason, "ms", a.Duration.Milliseconds())
-}
-
-// endpointURL is by what the queue knows the endpoint that was called: w's URL. One-off destinations that share
-// an endpoint have many.
-func (dl *delivery) endpointURL(w *registry.Webhook) string {
-	if dl.destination > 0 {
-		return oneOffURL
-	}
-	return w.URL
 }
 
 func (dl *delivery) groupID() uuid.UUID {
