@@ -5,22 +5,22 @@ import (
 
 	"github.com/fanfare-webhooks/fanfare"
 	"github.com/fanfare-webhooks/fanfare/dispatcher"
-	"github.com/fanfare-webhooks/fanfare/internal/egress"
 )
 
 // oneOff is a one-off destination of a publication on its way in.
 type oneOff struct {
-	fanfare.Destination
-	at     string // pointer
-	hasURL bool   // it is a string
+	at   string // pointer
+	f    *faults
+	url  value // the zero value if it is not there
+	edit webhookEdit
 }
 
 // takeDestinations reads them, but for what depends on the installation and the account.
 func (it *item) takeDestinations(v value) {
 	var list []oneOff
 	v.list(dispatcher.MaxDestinations, func(v value) {
-		o := oneOff{at: v.at}
-		v.object(field{name: "url", required: true, take: func(v value) { o.URL, o.hasURL = v.text(egress.MaxURL) }})
+		o := oneOff{at: v.at, f: v.f}
+		v.object(append(o.edit.options(), field{name: "url", required: true, take: func(v value) { o.url = v }})...)
 		list = append(list, o)
 	})
 	it.targets, it.rawTargets = list, v.raw
@@ -28,7 +28,7 @@ func (it *item) takeDestinations(v value) {
 
 // checkDestinations names what is wrong with the one-off destinations of publications whose accounts are known,
 // and completes the publications.
-func (s *Server) checkDestinations(items []item, f *faults) {
+func (s *Server) checkDestinations(items []item) {
 	for i := range items {
 		it := &items[i]
 		if it.targets == nil {
@@ -36,13 +36,33 @@ func (s *Server) checkDestinations(items []item, f *faults) {
 		}
 		it.Destinations = make([]fanfare.Destination, len(it.targets))
 		for j := range it.targets {
-			o := &it.targets[j]
-			if o.hasURL {
-				s.checkURL(value{at: o.at + "/url", f: f}, o.URL)
-			}
-			it.Destinations[j] = o.Destination
+			w := it.targets[j].webhook(s, it.AccountID)
+			it.Destinations[j] = fanfare.Destination{URL: w.URL, Options: w.Options}
 		}
 	}
+}
+
+// webhook is the webhook that a one-off destination would be. Unlike a webhook's the values of its headers are
+// not sealed: all of a destination is.
+func (o *oneOff) webhook(s *Server, account uuid.UUID) *fanfare.Webhook {
+	w := &fanfare.Webhook{AccountID: account}
+	o.edit.s = s
+	if o.url.given() {
+		o.edit.takeURL(o.url)
+	}
+	o.edit.apply(w)
+	if w.Options == nil && o.edit.headers == nil {
+		return w
+	}
+	options := optionsOf(w)
+	for _, h := range o.edit.headers {
+		options.Headers = append(options.Headers, fanfare.Header{Name: h.Name, Value: h.Value})
+		if h.Kept {
+			o.f.at(o.at+"/headers/"+escapePointer(h.Name)+"/secret", codeInvalidValue, "is null, and there is no secret to keep")
+		}
+	}
+	o.edit.clashes(w, o.at, o.f)
+	return w
 }
 
 // signDestinations gives the accounts that publish to their first one-off destination a signing secret.

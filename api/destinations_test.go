@@ -2,10 +2,13 @@ package api_test
 
 import (
 	"fmt"
+	"reflect"
 	"strings"
 	"testing"
 
 	"github.com/google/uuid"
+
+	"github.com/fanfare-webhooks/fanfare"
 )
 
 func TestAnEventMayHaveOneOffDestinations(t *testing.T) {
@@ -23,6 +26,27 @@ func TestAnEventMayHaveOneOffDestinations(t *testing.T) {
 	}
 	if !w.registry.Snapshot().Signs(uuid.MustParse(account)) {
 		t.Error("nothing signs for the account")
+	}
+}
+
+func TestAOneOffDestinationHasTheOptionsOfAWebhook(t *testing.T) {
+	w := newWorld(t)
+	w.eventType("t")
+	key := w.key(w.account(""))
+
+	w.call("POST", "/v1/accounts/me/events", key, `{"type":"t","data":{},"destinations":[{"url":"https://example.com/a","method":"PUT",
+		"format":"form","payload":"raw","custom_data":{"k":"v"},"headers":{"X-A":"1","X-B":{"secret":"2"}},
+		"signature":{"scheme":"hmac-sha256","header":"X-Sign"}},{"url":"https://example.com/b","method":null,"json":"ecmascript"}]}`).want(202)
+
+	got := w.publisher.last().Destinations
+	one, two := got[0].Options, got[1].Options
+	headers := []fanfare.Header{{Name: "X-A", Value: "1"}, {Name: "X-B", Value: "2"}}
+	if one.Method != "PUT" || !one.Form || !one.Raw || string(one.CustomData) != `{"k":"v"}` || !reflect.DeepEqual(one.Headers, headers) ||
+		!strings.Contains(string(one.Signature), "X-Sign") {
+		t.Errorf("the first one is %+v", one)
+	}
+	if two.Method != "" || !two.ECMAScript || two.Headers != nil || two.Signature != nil {
+		t.Errorf("the second one is %+v", two)
 	}
 }
 
@@ -53,10 +77,17 @@ func TestFaultsOfOneOffDestinations(t *testing.T) {
 		`["x"]`:             {"/destinations/0 wrong_type"},
 		`[{}]`:              {"/destinations/0/url required"},
 		`[{"url":""}]`:      {"/destinations/0/url url_not_allowed", "/destinations/0/url invalid_url"},
-		`[{"url":1,"x":2}]`: {"/destinations/0/url wrong_type", "/destinations/0/x unknown_field"},
+		`[{"url":1,"x":2}]`: {"/destinations/0/x unknown_field", "/destinations/0/url wrong_type"},
 		`[{"url":"https://example.com","url":"https://example.com"}]`: {"/destinations/0/url duplicate_field"},
 		`[{"url":"https://example.com"},{"url":"http://example.com/#x"},{"url":"https://127.0.0.1"}]`: {
 			"/destinations/1/url invalid_url", "/destinations/1/url url_not_allowed", "/destinations/2/url url_not_allowed",
+		},
+		`[{"url":"https://example.com","method":"PATCH","payload":1,"headers":{"Host":"x","X-A":{"secret":null}},"signature":{}}]`: {
+			"/destinations/0/method invalid_value", "/destinations/0/payload wrong_type", "/destinations/0/headers/Host invalid_value",
+			"/destinations/0/signature/scheme required", "/destinations/0/headers/X-A/secret invalid_value",
+		},
+		`[{"url":"https://example.com","headers":{"X-Sign":"x"},"signature":{"scheme":"hex","header":"x-sign"}}]`: {
+			"/destinations/0/headers/X-Sign duplicate_field",
 		},
 		`[` + strings.TrimSuffix(many, ",") + `]`: {"/destinations too_many"},
 	} {

@@ -360,7 +360,7 @@ func (s *Server) verify(c *call, items []item) error {
 		}
 		s.known(c, items, &c.faults)
 	}
-	s.checkDestinations(items, &c.faults)
+	s.checkDestinations(items)
 	if err := c.faults.err(); err != nil {
 		return err
 	}

@@ -104,17 +104,22 @@ func (e *webhookEdit) fit(w *fanfare.Webhook, f *faults) {
 	if e.headers == nil && !e.optioned || w.Options == nil {
 		return
 	}
+	e.clashes(w, "", f)
+}
+
+// clashes names the headers of a receiver's own that its signature uses too; at is the pointer to the receiver.
+func (e *webhookEdit) clashes(w *fanfare.Webhook, at string, f *faults) {
 	for _, s := range e.s.signedBy(w.Options, w.AccountID) {
 		for _, name := range headersOf(&s) {
 			for _, h := range w.Options.Headers {
 				if !strings.EqualFold(h.Name, name) {
 					continue
 				}
-				at := "/signature"
+				pointer := at + "/signature"
 				if e.headers != nil {
-					at = "/headers/" + escapePointer(h.Name)
+					pointer = at + "/headers/" + escapePointer(h.Name)
 				}
-				f.at(at, codeDuplicateField, h.Name+" is a header of the webhook's own and one of its signature")
+				f.at(pointer, codeDuplicateField, h.Name+" is a header of the receiver's own and one of its signature")
 			}
 		}
 	}
