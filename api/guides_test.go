@@ -1,9 +1,13 @@
 package api_test
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
+	"net/http/httptest"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -135,4 +139,81 @@ func within(short, long any) bool {
 		}
 	}
 	return true
+}
+
+// program is a block of a guide that is a whole program.
+var program = regexp.MustCompile("(?s)```go\n(package main\n.*?)```")
+
+// loop is that of the guide about following events.
+type loop struct {
+	cmd   *exec.Cmd
+	lines *bufio.Scanner
+}
+
+func TestTheLoopOfTheGuideAboutSynchronisationMissesNothing(t *testing.T) {
+	text, err := os.ReadFile("../docs/guides/synchronisation.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	source := program.FindSubmatch(text)
+	if source == nil {
+		t.Fatal("the guide has no program")
+	}
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "main.go"), source[1], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	build := exec.Command("go", "build", "-o", "loop", "main.go")
+	build.Dir = dir
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+
+	w := newWorld(t)
+	account := w.account("")
+	server := httptest.NewServer(w.server)
+	defer server.Close()
+	start := func() *loop {
+		t.Helper()
+		l := &loop{cmd: exec.Command("./loop")}
+		l.cmd.Dir = dir
+		l.cmd.Env = append(os.Environ(), "FANFARE_URL="+server.URL, "FANFARE_KEY="+w.key(account))
+		out, err := l.cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.cmd.Stderr = os.Stderr
+		l.lines = bufio.NewScanner(out)
+		if err := l.cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		return l
+	}
+	prints := func(l *loop, want ...uuid.UUID) {
+		t.Helper()
+		for _, id := range want {
+			var e struct{ ID uuid.UUID }
+			if !l.lines.Scan() || json.Unmarshal(l.lines.Bytes(), &e) != nil || e.ID != id {
+				t.Fatalf("printed %s, want %s", l.lines.Bytes(), id)
+			}
+		}
+	}
+	saved := func() bool {
+		text, err := os.ReadFile(filepath.Join(dir, "cursor"))
+		return err == nil && len(w.follow("/v1/accounts/"+account+"/events/sync", platformKey, string(text)).ids) == 0
+	}
+	kill := func(l *loop) {
+		l.cmd.Process.Kill() //nolint:errcheck // Wait says how it ended
+		l.cmd.Wait()         //nolint:errcheck // killed
+	}
+
+	first := start()
+	defer kill(first)
+	prints(first, w.event(account, "t"), w.event(account, "t"))
+	w.eventually("the last cursor is saved", saved)
+	kill(first)
+	missed := w.event(account, "t")
+	second := start()
+	defer kill(second)
+	prints(second, missed, w.event(account, "t"))
 }
