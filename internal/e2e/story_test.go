@@ -107,7 +107,7 @@ func TestEveryPairEndsDeliveredThroughAKillAndARestart(t *testing.T) {
 	sub := account("A's sub-account", a)
 
 	nodeSecret, goSecret := signature.GenerateSecret().Text(), signature.GenerateSecret().Text()
-	inNode, inGo := receivers.StartNode(t, nodeSecret), receivers.StartGo(t, goSecret)
+	inNode, inGo := receivers.StartNode(t, receivers.StandardWebhooks, nodeSecret), receivers.StartGo(t, goSecret)
 	failingURL, failing := failingTwice(t)
 	webhook := func(account string, body map[string]any) string {
 		body["event_types"] = []string{"call.*"}

@@ -1,6 +1,6 @@
 // Package receivers starts webhook receivers whose verifying part is another's: Standard Webhooks' own
-// libraries for Node.js and for Go. End-to-end tests send to them to learn whether receivers out there
-// accept what Fanfare signs.
+// libraries for Node.js and for Go, Svix's for Node.js, and the few lines that people write for Express and
+// Flask. End-to-end tests send to them to learn whether receivers out there accept what Fanfare signs.
 //
 // It hides how such a receiver is installed, started, read and ended. Only tests import it.
 package receivers
@@ -15,7 +15,7 @@ import (
 // Report is what a receiver says about one request.
 type Report struct {
 	ID      string `json:"id"`      // the webhook-id header
-	OK      bool   `json:"ok"`      // the signature is good; the answer was 204, else 400
+	OK      bool   `json:"ok"`      // the signature is good; the answer was 204, else 400 or 401
 	Error   string `json:"error"`   // the verifying library's words; "" if OK
 	Attempt int    `json:"attempt"` // the X-Fanfare-Attempt header; 0: none
 	SHA256  string `json:"sha256"`  // of the body, in hex

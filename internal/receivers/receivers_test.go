@@ -41,10 +41,15 @@ func post(ctx context.Context, t *testing.T, c *http.Client, r *receivers.Receiv
 	return response.StatusCode
 }
 
+func node(library string) func(testing.TB, string) *receivers.Receiver {
+	return func(t testing.TB, secret string) *receivers.Receiver { return receivers.StartNode(t, library, secret) }
+}
+
 func TestReceiversAgreeWithSignature(t *testing.T) {
 	for name, start := range map[string]func(testing.TB, string) *receivers.Receiver{
-		"node": receivers.StartNode,
-		"go":   receivers.StartGo,
+		"standardwebhooks": node(receivers.StandardWebhooks),
+		"svix":             node(receivers.Svix),
+		"go":               receivers.StartGo,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -99,5 +104,38 @@ func TestReceiversAgreeWithSignature(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestReceiversOfOldAgreeWithSignature(t *testing.T) {
+	const secret, header, body = "It's a Secret to Everybody", "X-CallCov-Signature", `{"text":"Zoë 🎺","n":1e3}`
+	for name, test := range map[string]struct {
+		start  func() *receivers.Receiver
+		signed string // what is signed, for a good signature
+	}{
+		"Express, raw":       {func() *receivers.Receiver { return receivers.StartExpress(t, secret, header, receivers.Raw) }, body},
+		"Express, stringify": {func() *receivers.Receiver { return receivers.StartExpress(t, secret, header, receivers.Stringify) }, `{"text":"Zoë 🎺","n":1000}`},
+		"Flask":              {func() *receivers.Receiver { return receivers.StartFlask(t, secret, header) }, body},
+	} {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		r, c := test.start(), client(t)
+		key, err := signature.SecretFromText(secret)
+		if err != nil {
+			t.Fatal(err)
+		}
+		scheme := signature.Scheme{Algorithm: signature.HMACSHA256, Header: header}
+		for _, signed := range []string{test.signed, test.signed + " "} {
+			h := http.Header{"Content-Type": {"application/json"}, "Webhook-Id": {"event"}}
+			scheme.SetHeaders(h, "", time.Now(), []byte(signed), key)
+			status := post(ctx, t, c, r, h, []byte(body))
+			report, good := r.Next(ctx), signed == test.signed
+			if report.OK != good || report.ID != "event" || (status == http.StatusNoContent) != good {
+				t.Errorf("%s, %q: answered %d, %+v", name, signed, status, report)
+			}
+		}
+		if status := post(ctx, t, c, r, http.Header{"Content-Type": {"application/json"}}, []byte(body)); status != http.StatusUnauthorized || r.Next(ctx).OK {
+			t.Errorf("%s, unsigned: answered %d", name, status)
+		}
+		cancel()
 	}
 }

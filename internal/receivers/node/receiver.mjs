@@ -1,14 +1,11 @@
-// A webhook receiver that verifies with the npm package standardwebhooks. Only tests use it.
+// A webhook receiver that verifies with the npm package standardwebhooks, or with svix. Only tests use it.
 //
-//   FANFARE_SECRET=whsec_… node receiver.mjs
-//
-// It listens on a free port of the loopback, prints "listening PORT" and then one line of JSON a
-// request, and ends when its standard input does.
+//   FANFARE_SECRET=whsec_… node receiver.mjs standardwebhooks|svix
 
-import { createHash } from "node:crypto";
 import { createServer } from "node:http";
-import { Webhook } from "standardwebhooks";
+import { listen, report } from "./listen.mjs";
 
+const { Webhook } = await import(process.argv[2]);
 const webhook = new Webhook(process.env.FANFARE_SECRET);
 
 const server = createServer(async (request, response) => {
@@ -26,21 +23,8 @@ const server = createServer(async (request, response) => {
   } catch (e) {
     error = e.message;
   }
-  const report = {
-    id: request.headers["webhook-id"] ?? "",
-    ok: error === "",
-    error,
-    attempt: Number.parseInt(request.headers["x-fanfare-attempt"], 10) || 0,
-    sha256: createHash("sha256").update(body).digest("hex"),
-  };
-  process.stdout.write(JSON.stringify(report) + "\n");
+  report(request, body, error);
   response.writeHead(error === "" ? 204 : 400).end();
 });
 
-server.listen(0, "127.0.0.1", () => {
-  process.stdout.write(`listening ${server.address().port}\n`);
-});
-
-process.stdin.resume();
-process.stdin.on("end", () => process.exit(0));
-process.stdin.on("error", () => process.exit(0));
+listen(server);
