@@ -161,20 +161,32 @@ func TestAnArchivedTypeTakesNoNewWebhooks(t *testing.T) {
 	hook := path + "/" + w.webhook(account, platformKey, "old")
 	other := path + "/" + w.webhook(account, platformKey, "new")
 	w.call("PUT", "/v1/event-types/old", platformKey, `{"archived":true}`).want(200)
+	refused := func(when string) {
+		t.Helper()
+		for _, r := range []*reply{
+			w.call("POST", path, platformKey, `{"url":"https://example.com","event_types":["new","old"]}`).want(422),
+			w.call("PATCH", other, platformKey, `{"event_types":["new","old"]}`).want(422),
+		} {
+			if got := r.problems(); !slices.Equal(got, []string{"/event_types/1 archived_event_type"}) {
+				t.Errorf("%s: %q", when, got)
+			}
+		}
+	}
+	refused("by a node that has not heard of it")
 	if err := w.registry.CatchUp(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	for _, r := range []*reply{
-		w.call("POST", path, platformKey, `{"url":"https://example.com","event_types":["new","old"]}`).want(422),
-		w.call("PATCH", other, platformKey, `{"event_types":["new","old"]}`).want(422),
-	} {
-		if got := r.problems(); got[0] != "/event_types/1 archived_event_type" {
-			t.Errorf("%q", got)
-		}
+	refused("by a node that has")
+	r := w.call("POST", path, platformKey, `{"url":"no url","event_types":["old","nothing"]}`).want(422)
+	if got := r.problems(); !slices.Equal(got, []string{"/url invalid_url", "/event_types/1 unknown_event_type", "/event_types/0 archived_event_type"}) {
+		t.Errorf("with other faults: %q", got)
 	}
 	// One that has it keeps it, and a pattern is no new webhook of the type.
 	w.call("PATCH", hook, platformKey, `{"event_types":["old","new"]}`).want(200)
 	w.call("POST", path, platformKey, `{"url":"https://example.com","event_types":["*"]}`).want(201)
+
+	w.call("PUT", "/v1/event-types/old", platformKey, `{"archived":false}`).want(200)
+	w.call("PATCH", other, platformKey, `{"event_types":["new","old"]}`).want(200) // by a node that has not heard of it
 }
 
 func TestAnAccountHoldsAtMostItsWebhooks(t *testing.T) {

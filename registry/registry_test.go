@@ -569,6 +569,23 @@ func TestAnEventTypeWhoseModifiersCannotBeReadIsReportedOnce(t *testing.T) {
 	}
 }
 
+func TestAnArchivedEventTypeIsMatchedAsBefore(t *testing.T) {
+	b := newBed(t)
+	account := b.account(uuid.Nil)
+	archive := func(archived bool) {
+		_, err := b.store.PutEventType(t.Context(), &fanfare.EventType{Name: "call.ended", Archived: archived})
+		b.must(err)
+	}
+	archive(false)
+	for _, pattern := range []string{"call.ended", "call.*", "*"} {
+		b.webhook(account, signature.GenerateSecret(), pattern)
+	}
+	archive(true)
+	if n := len(b.loaded().Snapshot().Match(nil, account, "call.ended", []byte(`{}`))); n != 3 {
+		t.Errorf("%d of 3 webhooks get events of the archived type", n)
+	}
+}
+
 func TestASchemaThatCannotBeReadLetsEventsPassAndIsReported(t *testing.T) {
 	b := newBed(t)
 	b.sql(`INSERT INTO event_types (name, schema) VALUES ('sound', '{"required":["a"]}'), ('of_another_version', '{"type":"tuple"}')`)
