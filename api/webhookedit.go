@@ -3,9 +3,9 @@ package api
 import (
 	"bytes"
 	"errors"
+	"maps"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/fanfare-webhooks/fanfare"
@@ -248,7 +248,7 @@ func (e *webhookEdit) takeRateLimit(v value) {
 }
 
 // checkCatalog holds exact names against the catalog and names those that are archived, with their
-// pointers. Before it says that one is not known it asks Postgres.
+// pointers. Before it says that one is not known, or archived, it asks Postgres.
 func (e *webhookEdit) checkCatalog(c *call) (archived map[string]string, err error) {
 	unknown := func() bool {
 		archived = make(map[string]string)
@@ -266,8 +266,8 @@ func (e *webhookEdit) checkCatalog(c *call) (archived map[string]string, err err
 		}
 		return missing
 	}
-	if !unknown() {
-		return archived, nil
+	if !unknown() && len(archived) == 0 {
+		return nil, nil
 	}
 	if err := e.s.registry.CatchUp(c.r.Context()); err != nil {
 		return nil, err
@@ -283,16 +283,13 @@ func (e *webhookEdit) checkCatalog(c *call) (archived map[string]string, err err
 	return archived, nil
 }
 
-// refuseArchived names the patterns that are archived, but for those in had.
-func refuseArchived(archived map[string]string, had []string) error {
-	var f faults
-	for name, at := range archived {
+// archivedFaults names the patterns that are archived, but for those in had.
+func archivedFaults(f *faults, archived map[string]string, had []string) {
+	for _, name := range slices.Sorted(maps.Keys(archived)) {
 		if !slices.Contains(had, name) {
-			f.at(at, codeArchivedType, "is archived and takes no new webhooks")
+			f.at(archived[name], codeArchivedType, "is archived and takes no new webhooks")
 		}
 	}
-	slices.SortFunc(f.list, func(a, b fault) int { return strings.Compare(a.pointer, b.pointer) })
-	return f.err()
 }
 
 // typesChanged is what a client is told when the catalog was changed on another node while the request was on
@@ -307,7 +304,9 @@ func (e *webhookEdit) typesChanged(err error) error {
 		for _, name := range late.Names {
 			archived[name] = "/event_types/" + strconv.Itoa(slices.Index(e.patterns, name))
 		}
-		return refuseArchived(archived, nil)
+		var f faults
+		archivedFaults(&f, archived, nil)
+		return f.err()
 	}
 	return err
 }
@@ -370,6 +369,9 @@ func (e *webhookEdit) decode(c *call, create bool) (archived map[string]string, 
 	if archived, err = e.checkCatalog(c); err != nil {
 		return nil, err
 	}
+	if create {
+		archivedFaults(&c.faults, archived, nil)
+	}
 	if create && len(e.patterns) > 0 {
 		if err := e.recheck(c, &c.faults, func() error { return e.checkModifiers(e.choices, e.patterns) }); err != nil {
 			return nil, err
@@ -383,11 +385,9 @@ func (e *webhookEdit) edit(w *fanfare.Webhook, archived map[string]string) error
 	had := w.EventTypes
 	e.apply(w)
 	var f faults
+	archivedFaults(&f, archived, had)
 	if e.fit(w, &f); f.err() != nil {
 		return f.err()
-	}
-	if err := refuseArchived(archived, had); err != nil {
-		return err
 	}
 	if e.patterns != nil || e.narrowed || e.filtered {
 		if err := e.checkRoom(w); err != nil {

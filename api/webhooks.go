@@ -21,11 +21,7 @@ const SecretColumn = "webhook_secrets.sealed"
 
 func (s *Server) createWebhook(c *call) (answer, error) {
 	e := webhookEdit{s: s}
-	archived, err := e.decode(c, true)
-	if err != nil {
-		return answer{}, err
-	}
-	if err := refuseArchived(archived, nil); err != nil {
+	if _, err := e.decode(c, true); err != nil {
 		return answer{}, err
 	}
 	if err := e.checkPolicy(c, nil); err != nil {
@@ -53,7 +49,7 @@ func (s *Server) createWebhook(c *call) (answer, error) {
 		w.close()
 		return answer{status: http.StatusCreated, body: w.b, location: webhookPath(hook), version: hook.Version}
 	}
-	err = s.store.CreateWebhook(c.r.Context(), hook, sealed, s.maxWebhooks, s.once(c, build))
+	err := s.store.CreateWebhook(c.r.Context(), hook, sealed, s.maxWebhooks, s.once(c, build))
 	switch {
 	case errors.Is(err, store.ErrTooMany):
 		err = refuse("", codeTooManyWebhooks, "the account holds as many webhooks as it may")
