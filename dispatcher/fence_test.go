@@ -47,16 +47,25 @@ func TestSendersGoOnWhenTheLeaseLapsedBetweenTwoRenewals(t *testing.T) {
 
 func TestANodeThatHadLostItsLeaseKnowsWhatHasChangedBeforeItSendsAgain(t *testing.T) {
 	r := newRig(t)
-	w := r.webhook("http://127.0.0.1:1")
+	gone, w := r.webhook("http://127.0.0.1:1"), r.webhook("http://127.0.0.1:1")
+	edit := func(f func(*fanfare.Webhook)) {
+		_, err := r.store.UpdateWebhook(t.Context(), r.account, w.ID, 0, nil, func(w *fanfare.Webhook) error { f(w); return nil })
+		r.ok(err)
+	}
+	edit(func(w *fanfare.Webhook) { w.Disabled = &fanfare.Disabled{By: fanfare.DisabledByUser} })
 	reg := registry.New(r.store, r.keyring, registry.Options{})
 	r.ok(reg.Load(t.Context()))
 	d := testNode{Dispatcher: New(r.store, reg, nil, Options{})} // nothing but this test renews
+	d.queue.slots = 0                                            // and nobody sends
+	d.queue.push([]*delivery{{webhook: w.ID, account: r.account, hook: reg.Snapshot().Webhook(w.ID), event: &event{}}})
+	r.ok(r.store.DeleteWebhook(t.Context(), r.account, gone.ID, 0))
+	edit(func(w *fanfare.Webhook) { w.Disabled, w.MaxInFlight = nil, 1 })
 	r.ok(d.join(t.Context()))
-	r.ok(r.store.DeleteWebhook(t.Context(), r.account, w.ID, 0))
-	d.lapse()
-	r.ok(d.renew(t.Context()))
-	if reg.Snapshot().Webhook(w.ID) != nil {
+	if reg.Snapshot().Webhook(gone.ID) != nil {
 		t.Error("it may send to a webhook that was deleted while it could not know")
+	}
+	if limit := d.queue.hooks[w.ID].endpoint.limit; limit != 1 {
+		t.Errorf("it may send %d at once to a webhook that was enabled for one", limit)
 	}
 }
 

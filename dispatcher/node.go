@@ -130,20 +130,23 @@ func (d *Dispatcher) join(ctx context.Context) error {
 }
 
 // renew asks for another term. A node that may start no request by then first learns what has changed since it
-// could: a webhook may be gone.
+// could: a webhook may be gone, or may be sent less at once.
 func (d *Dispatcher) renew(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, renewEvery)
 	defer cancel()
 	sent := time.Now()
 	l, err := d.store.Renew(ctx, d.node.id(), leaseTerm)
-	if err == nil && !d.node.mayStart() {
-		err = d.registry.CatchUp(ctx)
-	}
 	if err != nil {
 		return err
 	}
-	d.node.held(sent, l)
 	d.queue.divide(l.Live)
+	if !d.node.mayStart() {
+		if err := d.registry.CatchUp(ctx); err != nil {
+			return err
+		}
+		d.startSenders(d.queue.refresh(d.registry.Snapshot()))
+	}
+	d.node.held(sent, l)
 	return nil
 }
 
