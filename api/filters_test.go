@@ -2,10 +2,14 @@ package api_test
 
 import (
 	"context"
+	"crypto/md5" //nolint:gosec // Postgres has it, too
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/google/uuid"
 )
 
 // declare puts an event type with modifiers into the catalog.
@@ -276,4 +280,34 @@ func TestAWebhookWhoseFilterCannotBeReadSaysSo(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 	w.call("PATCH", path, platformKey, fmt.Sprintf(`{"modifiers":%s}`, "{}")).want(200)
+}
+
+// Of filters that came at the same time, on several nodes, more may be stored than an account has room for.
+func TestAWebhookForWhoseFilterThereIsNoRoomSaysSo(t *testing.T) {
+	w := newWorld(t)
+	account := w.account("")
+	path := "/v1/accounts/" + account + "/webhooks"
+	w.exec(`INSERT INTO webhooks (id, account_id, url, event_types, timeout_ms, retry_schedule_ms, max_in_flight, filter, filter_canonical)
+		SELECT md5(h::text)::uuid, $1, 'https://example.com/', '{*}', 1000, '{}', 1, f::json, f
+		FROM generate_series(1, 630) h, LATERAL (
+			SELECT '{"data":{' || string_agg(format('"n%s":1', h * 100 + i), ',') || '}}' FROM generate_series(1, 64) i
+		) AS f (f)`, account)
+	if err := w.registry.Load(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	var off uuid.UUID
+	for h := range 630 {
+		id := uuid.UUID(md5.Sum([]byte(strconv.Itoa(h + 1)))) //nolint:gosec // the statement above names them so
+		if !w.registry.Snapshot().Webhook(id).Enabled() {
+			off = id
+		}
+	}
+	path += "/" + off.String()
+	r := w.call("GET", path, platformKey, nil).want(200)
+	if r.get("enabled") != false || r.str("disabled.by") != "filter" || !strings.Contains(r.str("disabled.reason"), "too many places") {
+		t.Errorf("%s", r.body)
+	}
+	if r := w.call("PATCH", path, platformKey, `{"filter":null}`).want(200); r.get("enabled") != true {
+		t.Errorf("mended: %s", r.body)
+	}
 }

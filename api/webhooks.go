@@ -44,7 +44,7 @@ func (s *Server) createWebhook(c *call) (answer, error) {
 	build := func() answer {
 		var w writer
 		w.open()
-		writeWebhook(&w, hook, s.signedBy(hook.Options, hook.AccountID), new(store.Health))
+		s.writeWebhook(&w, hook, new(store.Health))
 		w.text("secret", secret.Text())
 		w.close()
 		return answer{status: http.StatusCreated, body: w.b, location: webhookPath(hook), version: hook.Version}
@@ -89,9 +89,7 @@ func (s *Server) listWebhooks(c *call) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	return p.answer(len(rows), func(w *writer, i int) {
-		writeWebhook(w, &rows[i], s.signedBy(rows[i].Options, c.account), &health[i])
-	}, next), nil
+	return p.answer(len(rows), func(w *writer, i int) { s.writeWebhook(w, &rows[i], &health[i]) }, next), nil
 }
 
 func (s *Server) getWebhook(c *call) (answer, error) {
@@ -174,9 +172,19 @@ func (s *Server) deleteWebhook(c *call) (answer, error) {
 func (s *Server) webhookAnswer(hook *fanfare.Webhook, health *store.Health) answer {
 	var w writer
 	w.open()
-	writeWebhook(&w, hook, s.signedBy(hook.Options, hook.AccountID), health)
+	s.writeWebhook(&w, hook, health)
 	w.close()
 	return answer{status: http.StatusOK, body: w.b, version: hook.Version}
+}
+
+// writeWebhook writes a webhook as this node has it: with its account's signature, and as disabled if there is no
+// room for what it wants of events.
+func (s *Server) writeWebhook(w *writer, hook *fanfare.Webhook, health *store.Health) {
+	shown := *hook
+	if known := s.registry.Snapshot().Webhook(hook.ID); hook.Disabled == nil && known != nil && known.Version == hook.Version {
+		shown.Disabled = known.Disabled
+	}
+	writeWebhook(w, &shown, s.signedBy(hook.Options, hook.AccountID), health)
 }
 
 // writeWebhook takes what signs for the webhook, whoever says so; nil: that is not known here, and null.

@@ -46,7 +46,7 @@ func (s *Store) queueExhaustions(b *pgx.Batch, lot *Lot) bool {
 	)
 	for i := range lot.Outcomes {
 		o := &lot.Outcomes[i]
-		if o.Told == "" || o.Attempt.Destination != 0 || s.describe == nil { // no webhook, nobody to tell
+		if o.Told == "" || s.describe == nil {
 			continue
 		}
 		a := o.Attempt
