@@ -210,6 +210,10 @@ func (s *Server) updateAccount(c *call) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
+	if e.settings != nil {
+		// Its webhooks show what signs for them. Where this fails they do so a moment later.
+		_ = s.registry.CatchUp(c.r.Context())
+	}
 	return accountAnswer(a), nil
 }
 

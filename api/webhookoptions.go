@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/fanfare-webhooks/fanfare"
+	"github.com/fanfare-webhooks/fanfare/internal/filter"
 	"github.com/fanfare-webhooks/fanfare/internal/seal"
 	"github.com/fanfare-webhooks/fanfare/internal/shape"
 	"github.com/fanfare-webhooks/fanfare/registry"
@@ -183,15 +184,19 @@ func (e *webhookEdit) takeSecret(v value) {
 	}
 }
 
-// checkSecret wants an HMAC scheme for a secret that only such a scheme knows what to do with.
-func (e *webhookEdit) checkSecret(w *fanfare.Webhook, f *faults) {
+// checkSecret wants an HMAC scheme for a secret that only such a scheme knows what to do with. It answers a
+// [*misfitError].
+func (e *webhookEdit) checkSecret(w *fanfare.Webhook) error {
 	if _, err := signature.ParseSecret(e.secret.Text()); err == nil || e.secret.Text() == "" {
-		return
+		return nil
 	}
 	hmac := func(s signature.Scheme) bool { return s.Algorithm != signature.Standard }
-	if !slices.ContainsFunc(e.s.signedBy(w.Options, w.AccountID), hmac) {
-		f.at("/secret", codeInvalidSecret, "must be whsec_ followed by the base64 of 24 to 64 bytes, unless an HMAC scheme signs")
+	if slices.ContainsFunc(e.s.signedBy(w.Options, w.AccountID), hmac) {
+		return nil
 	}
+	return &misfitError{"/secret", []filter.Fault{{
+		Code: filter.Code(codeInvalidSecret), Detail: "must be whsec_ followed by the base64 of 24 to 64 bytes, unless an HMAC scheme signs",
+	}}}
 }
 
 func writeOptions(w *writer, hook *fanfare.Webhook, signed []signature.Scheme) {

@@ -33,9 +33,10 @@ func (s *Server) createWebhook(c *call) (answer, error) {
 	}
 	e.apply(hook)
 	e.fit(hook, &c.faults)
-	e.checkSecret(hook, &c.faults)
-	if err := e.recheck(c, &c.faults, func() error { return e.checkRoom(hook) }); err != nil {
-		return answer{}, err
+	for _, check := range []func(*fanfare.Webhook) error{e.checkSecret, e.checkRoom} {
+		if err := e.recheck(c, &c.faults, func() error { return check(hook) }); err != nil {
+			return answer{}, err
+		}
 	}
 	if err := c.faults.err(); err != nil {
 		return answer{}, err

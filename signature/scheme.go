@@ -149,8 +149,8 @@ func (s *Scheme) SetHeaders(h http.Header, id string, at time.Time, body []byte,
 
 // Verify returns nil if the request with these headers and this body was signed with one of secrets and, if
 // the scheme has a time, within [Tolerance] of now. Without one, whoever has seen a request can send it
-// again at any time: remember the ids of events, which come in [HeaderID] if Standard signs too, or in the
-// body.
+// again at any time. The body's own id helps against that; [HeaderID], which comes with every scheme, is
+// signed by Standard alone.
 //
 // The error is [ErrMissingHeader], [ErrTimestamp] or [ErrSignature], as that of the function Verify. For
 // the body of a GET see [Scheme.Headers].

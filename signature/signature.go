@@ -22,6 +22,8 @@
 //
 // While a secret is being replaced, the sender signs with the old and the new one. A receiver may hold
 // either, or give Verify both.
+//
+// A [Scheme] is another way of signing, for receivers that expect an HMAC in a header of their choosing.
 package signature
 
 import (
