@@ -276,6 +276,9 @@ func TestTheQueueKeepsItsInvariants(t *testing.T) {
 				a := byte(rapid.IntRange(1, 3).Draw(t, "account"))
 				ds := waitingFor(a, 10*a+byte(rapid.IntRange(0, 2).Draw(t, "hook")),
 					rapid.IntRange(1, 4).Draw(t, "limit"), rapid.IntRange(1, 8).Draw(t, "n"))
+				if rapid.IntRange(0, 3).Draw(t, "one-off") == 0 {
+					ds = oneOffs(a, "host", rapid.IntRange(0, 2).Draw(t, "number"), len(ds))
+				}
 				_, over := q.push(ds)
 				in += len(ds) - len(over)
 			case 1, 2:

@@ -318,3 +318,20 @@ func FuzzCheckURL(f *testing.F) {
 		}
 	})
 }
+
+func TestAnEndpointIsTheSameInEverySpelling(t *testing.T) {
+	for want, urls := range map[string][]string{
+		"example.com:443":      {"https://example.com", "https://Example.COM/a?b#c", "https://example.com:443/x", "https://example.com./", "http://example.com:443"},
+		"example.com:80":       {"http://example.com", "http://example.com:80/"},
+		"xn--mller-kva.de:443": {"https://müller.de", "https://MÜLLER.de/", "https://xn--mller-kva.de"},
+		"[2001:db8::1]:443":    {"https://[2001:db8::1]", "https://[2001:0DB8:0::1]:443/"},
+		"192.0.2.1:8080":       {"http://192.0.2.1:8080"},
+		"":                     {"", "example.com", "https://", ":"},
+	} {
+		for _, u := range urls {
+			if got := Endpoint(u); got != want {
+				t.Errorf("%s is %s, want %s", u, got, want)
+			}
+		}
+	}
+}
