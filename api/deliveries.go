@@ -154,11 +154,15 @@ func (s *Server) listEventAttempts(c *call) (answer, error) {
 }
 
 func (s *Server) listErrors(c *call) (answer, error) {
+	q := store.ErrorQuery{
+		WebhookID: c.idParam("webhook_id"), Codes: c.codesParam(), Statuses: c.statusParam(), EventTypes: c.typesParam("event_type"),
+	}
 	p, err := s.page(c, 16, "errors")
 	if err != nil {
 		return answer{}, err
 	}
-	rows, after, err := s.store.Errors(c.r.Context(), c.account, p.id(0), p.limit)
+	q.Page = store.Page{Limit: p.limit, After: p.id(0)}
+	rows, after, err := s.store.Errors(c.r.Context(), c.account, q)
 	if err != nil {
 		return answer{}, err
 	}

@@ -249,6 +249,52 @@ func TestEventsAreFoundWithTheirBytes(t *testing.T) {
 	}
 }
 
+func TestErrorsAreNarrowedByWhatWentWrong(t *testing.T) {
+	w := newWorld(t)
+	account := w.account("")
+	base := "/v1/accounts/" + account + "/errors"
+	hook, other := id(t, w.webhook(account, platformKey)), id(t, w.webhook(account, platformKey))
+	call, paid := w.event(account, "call.ended", hook), w.event(account, "paid", hook, other)
+	refused := w.attempt(account, hook, call, fanfare.Pending, 1)
+	w.exec(`UPDATE attempts SET status = 0, error = 'connect'`)
+	missing := w.attempt(account, hook, call, fanfare.Exhausted, 2)
+	w.exec(`UPDATE attempts SET status = 404 WHERE id = $1`, missing)
+	broken := w.attempt(account, other, paid, fanfare.Pending, 1)
+	w.attempt(account, hook, paid, fanfare.Delivered, 1)
+	for query, want := range map[string][]uuid.UUID{
+		"":                                   {broken, missing, refused},
+		"?webhook_id=" + other.String():      {broken},
+		"?webhook_id=" + uuid.NewString():    {},
+		"?code=status":                       {broken, missing},
+		"?code=connect,dns":                  {refused},
+		"?status=5xx":                        {broken},
+		"?status=404,5xx":                    {broken, missing},
+		"?status=4xx&code=connect":           {},
+		"?event_type=call.*":                 {missing, refused},
+		"?event_type=call.*,paid&status=500": {broken},
+	} {
+		var ids []string
+		for _, id := range want {
+			ids = append(ids, id.String())
+		}
+		for _, limit := range []int{1, 50} {
+			if got := w.ids(base+query, platformKey, "id", limit); !slices.Equal(got, ids) {
+				t.Errorf("%s: %q, want %q", query, got, ids)
+			}
+		}
+	}
+	for query, want := range map[string]string{
+		"?webhook_id=x": "webhook_id invalid_format", "?code=http": "code invalid_value", "?code=": "code invalid_value",
+		"?status=5x": "status invalid_value", "?status=xx5": "status invalid_value", "?status=0xx": "status invalid_value",
+		"?status=50": "status invalid_value", "?status=": "status invalid_value", "?status=-1x": "status invalid_value",
+		"?event_type=A": "event_type invalid_value",
+	} {
+		if got := w.call("GET", base+query, platformKey, nil).want(422).problems(); !slices.Equal(got, []string{want}) {
+			t.Errorf("%s: %q, want %q", query, got, want)
+		}
+	}
+}
+
 func TestDeliveriesSayWhereTheyStand(t *testing.T) {
 	w := newWorld(t)
 	parent := w.account("")

@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/fanfare-webhooks/fanfare"
+	"github.com/fanfare-webhooks/fanfare/internal/store"
 )
 
 const (
@@ -19,7 +20,7 @@ const (
 )
 
 // repeatable are the parameters that may stand more than once, or hold several values with commas.
-var repeatable = []string{"event_type", "types", "state"}
+var repeatable = []string{"event_type", "types", "state", "code", "status"}
 
 // readQuery reads the query and adds a fault for each parameter that the route does not have.
 func (c *call) readQuery() {
@@ -121,6 +122,44 @@ func (c *call) statesParam(allowed ...fanfare.State) []fanfare.State {
 		states[i] = fanfare.State(s)
 	}
 	return states
+}
+
+// idParam is not valid if the parameter is not there.
+func (c *call) idParam(name string) uuid.NullUUID {
+	text, ok := c.param(name)
+	if !ok {
+		return uuid.NullUUID{}
+	}
+	id, sound := parseID(text)
+	if !sound {
+		c.faults.param(name, codeInvalidFormat, "is no UUID")
+	}
+	return uuid.NullUUID{UUID: id, Valid: true}
+}
+
+var errorCodes = []string{"dns", "connect", "tls", "timeout", "blocked", "status", "redirect", "protocol", "request", "own"}
+
+func (c *call) codesParam() (codes []fanfare.ErrorCode) {
+	given := c.listParam("code", len(errorCodes), func(s string) bool { return slices.Contains(errorCodes, s) },
+		"must be one or more of "+strings.Join(errorCodes, ", "))
+	for _, text := range given {
+		codes = append(codes, fanfare.ErrorCode(text))
+	}
+	return codes
+}
+
+// statusParam reads HTTP statuses and classes of them such as 5xx.
+func (c *call) statusParam() (ranges []store.StatusRange) {
+	c.listParam("status", 20, func(s string) bool {
+		low, err := strconv.Atoi(strings.Replace(s, "xx", "00", 1))
+		r := store.StatusRange{Low: low, High: low}
+		if strings.HasSuffix(s, "xx") {
+			r.High += 99
+		}
+		ranges = append(ranges, r)
+		return err == nil && len(s) == 3 && low >= 100 && low <= 999
+	}, "must be one or more statuses such as 404 or 5xx")
+	return ranges
 }
 
 func (c *call) limitParam() int {

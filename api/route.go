@@ -85,7 +85,10 @@ func (s *Server) routes() []route {
 			method: "GET", path: account + "/deliveries", scope: fanfare.ScopeRead, handle: (*Server).listDeliveries,
 			params: append([]string{"state", "event_type", "since", "until"}, page...),
 		},
-		{method: "GET", path: account + "/errors", scope: fanfare.ScopeRead, handle: (*Server).listErrors, params: page},
+		{
+			method: "GET", path: account + "/errors", scope: fanfare.ScopeRead, handle: (*Server).listErrors,
+			params: append([]string{"webhook_id", "code", "status", "event_type"}, page...),
+		},
 
 		{method: "GET", path: account + "/signing-secrets", scope: fanfare.ScopeSecrets, handle: (*Server).listSigningSecrets},
 		{method: "POST", path: account + "/signing-secrets/rotate", scope: fanfare.ScopeWrite, body: maxBody, once: true, handle: (*Server).rotateSigningSecret},

@@ -121,27 +121,83 @@ func (s *Store) EventAttempts(ctx context.Context, account, event uuid.UUID, aft
 	})
 }
 
-const listErrorsSQL = `
-SELECT ` + attemptColumns + ` FROM attempts
-WHERE account_id = $1 AND state <> 'delivered' AND id < $2
-ORDER BY id DESC LIMIT $3`
+// ErrorQuery says which failed requests of all webhooks of an account to list.
+type ErrorQuery struct {
+	WebhookID  uuid.NullUUID       // not valid: any
+	Codes      []fanfare.ErrorCode // empty: any
+	Statuses   []StatusRange       // empty: any, also none
+	EventTypes []string            // names, "prefix.*" or "*"; empty: any
+	Page
+}
 
-// Errors lists the failed requests of all webhooks of an account, newest first. It looks at no more
-// than 10,000 rows; next is the after of the call that reads on, nil if that was all.
-func (s *Store) Errors(ctx context.Context, account uuid.UUID, after uuid.UUID, limit int) (list []fanfare.Attempt, next uuid.UUID, err error) {
-	before := Page{After: after}.before()
-	list, cursor, err := requests(limit, func(last *fanfare.Attempt, size int) ([]fanfare.Attempt, error) {
-		if last != nil {
-			before = last.ID
-		}
-		rows, err := s.pool.Query(ctx, listErrorsSQL, account, before, size)
-		list, err := collect(rows, err, scanAttempt)
+// StatusRange is HTTP statuses from Low to High.
+type StatusRange struct{ Low, High int }
+
+// What does not pass comes with its id only.
+var listErrorsSQL = `
+SELECT k.id, a.* FROM (
+	SELECT webhook_id, event_id, id, number > 0
+		AND ($4::uuid IS NULL OR webhook_id = $4)
+		AND ($5::text[] IS NULL OR error = ANY ($5))
+		AND ($6::int[] IS NULL OR EXISTS (SELECT FROM unnest($6, $7::int[]) AS r (low, high) WHERE status BETWEEN low AND high))
+		AND ($8::text[] IS NULL OR EXISTS (SELECT FROM events e WHERE e.id = event_id AND ` + typeFilter("$8", "$9") + `)) AS pass
+	FROM attempts WHERE account_id = $1 AND state <> 'delivered' AND id < $2 ORDER BY id DESC LIMIT $3
+) k
+LEFT JOIN LATERAL (
+	SELECT ` + attemptColumns + ` FROM attempts
+	WHERE k.pass AND webhook_id = k.webhook_id AND event_id = k.event_id AND id = k.id
+) a ON true
+ORDER BY k.id DESC`
+
+// Errors lists failed requests, newest first. It looks at no more than 10,000 rows; next is the After of
+// the call that reads on, nil if that was all.
+func (s *Store) Errors(ctx context.Context, account uuid.UUID, q ErrorQuery) (list []fanfare.Attempt, next uuid.UUID, err error) {
+	var webhook *uuid.UUID
+	var codes []string
+	var low, high []int32
+	if q.WebhookID.Valid {
+		webhook = &q.WebhookID.UUID
+	}
+	for _, c := range q.Codes {
+		codes = append(codes, string(c))
+	}
+	for _, r := range q.Statuses {
+		low, high = append(low, int32(r.Low)), append(high, int32(r.High))
+	}
+	names, prefixes := splitPatterns(q.EventTypes)
+	before := q.before()
+	p := piecesFor(q.Limit)
+	for size := p.next(); size > 0; size = p.next() {
+		rows, err := s.pool.Query(ctx, listErrorsSQL, account, before, size, webhook, codes, low, high, names, prefixes)
 		if err != nil {
-			return nil, fmt.Errorf("list an account's errors: %w", err)
+			return nil, uuid.Nil, fmt.Errorf("list an account's errors: %w", err)
 		}
-		return list, nil
-	})
-	return list, deref(cursor).ID, err
+		var (
+			id   uuid.UUID
+			r    attemptRow
+			seen int
+			full bool
+		)
+		_, err = pgx.ForEachRow(rows, append([]any{&id}, r.targets()...), func() error {
+			if full = full || len(list) == q.Limit; full {
+				return nil
+			}
+			seen, before = seen+1, id
+			if a := r.attempt(); a != nil {
+				list = append(list, *a)
+			}
+			return nil
+		})
+		switch {
+		case err != nil:
+			return nil, uuid.Nil, fmt.Errorf("list an account's errors: %w", err)
+		case full:
+			return list, before, nil
+		case seen < size:
+			return list, uuid.Nil, nil
+		}
+	}
+	return list, before, nil
 }
 
 // requests reads rows of attempts in pieces and leaves out those that are no requests. read is given

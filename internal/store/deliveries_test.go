@@ -400,23 +400,39 @@ SELECT array_agg(id ORDER BY id DESC) FROM attempts WHERE event_id = $1 AND acco
 
 func TestErrorsAreTheFailedRequestsOfAllWebhooks(t *testing.T) {
 	s := newScene(t, 9)
+	s.exec(`UPDATE attempts SET (status, error) = (CASE number WHEN 1 THEN 0 WHEN 2 THEN 404 ELSE 503 END, CASE number WHEN 1 THEN 'tls' ELSE 'status' END)`)
+	var hooks []uuid.NullUUID
+	must(t, s.pool.QueryRow(t.Context(), `SELECT array_agg(DISTINCT webhook_id) FROM attempts`).Scan(&hooks))
 	for _, account := range s.accounts {
-		var got []uuid.UUID
-		for after := uuid.Nil; ; {
-			page, next, err := s.Errors(t.Context(), account, after, 4)
-			must(t, err)
-			for _, a := range page {
-				got = append(got, a.ID)
+		for where, q := range map[string]ErrorQuery{
+			"true": {},
+			"webhook_id = '" + hooks[0].UUID.String() + "'": {WebhookID: hooks[0]},
+			"error = 'tls'":        {Codes: []fanfare.ErrorCode{fanfare.ErrTLS, fanfare.ErrDNS}},
+			"error = 'status'":     {Codes: []fanfare.ErrorCode{fanfare.ErrStatus}},
+			"status = 404":         {Statuses: []StatusRange{{404, 404}}},
+			"status IN (404, 503)": {Statuses: []StatusRange{{500, 599}, {404, 404}}},
+			"false":                {EventTypes: []string{"nothing"}},
+			"error = 'status' AND status >= 500 AND EXISTS (SELECT FROM events e WHERE e.id = event_id AND type LIKE 'call.%')": {
+				Codes: []fanfare.ErrorCode{fanfare.ErrStatus}, Statuses: []StatusRange{{500, 599}}, EventTypes: []string{"call.*"},
+			},
+		} {
+			var got []uuid.UUID
+			for q.Limit = 4; ; {
+				page, next, err := s.Errors(t.Context(), account, q)
+				must(t, err)
+				for _, a := range page {
+					got = append(got, a.ID)
+				}
+				if q.After = next; next == uuid.Nil {
+					break
+				}
 			}
-			if after = next; next == uuid.Nil {
-				break
+			var want []uuid.UUID
+			must(t, s.pool.QueryRow(t.Context(), `
+SELECT array_agg(id ORDER BY id DESC) FROM attempts WHERE account_id = $1 AND state <> 'delivered' AND number > 0 AND `+where, account).Scan(&want))
+			if diff := cmp.Diff(want, got); diff != "" || len(want) == 0 && where == "true" {
+				t.Errorf("%s, of %d: %s", where, len(want), diff)
 			}
-		}
-		var want []uuid.UUID
-		must(t, s.pool.QueryRow(t.Context(), `
-SELECT array_agg(id ORDER BY id DESC) FROM attempts WHERE account_id = $1 AND state <> 'delivered' AND number > 0`, account).Scan(&want))
-		if diff := cmp.Diff(want, got); diff != "" || len(want) == 0 {
-			t.Errorf("of %d: %s", len(want), diff)
 		}
 	}
 }

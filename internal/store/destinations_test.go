@@ -101,7 +101,7 @@ func TestWhatIsOwedToOneOffDestinationsKeepsItsPlace(t *testing.T) {
 			t.Errorf("an attempt is for destination %d", a.Destination)
 		}
 	}
-	errs, _, err := f.Errors(t.Context(), f.account, uuid.Nil, 10)
+	errs, _, err := f.Errors(t.Context(), f.account, store.ErrorQuery{Page: store.Page{Limit: 10}})
 	if err != nil || len(errs) != 1 || errs[0].Destination != 2 {
 		t.Errorf("errors: %+v, %v", errs, err)
 	}
