@@ -239,7 +239,7 @@ func TestDestinationsWaitWhileNothingSignsThem(t *testing.T) {
 	receipt := r.accepted(d, []Publication{r.to(rc.URL)})[0]
 
 	r.settled()
-	list, _, err := r.store.Errors(t.Context(), r.account, uuid.Nil, 10)
+	list, _, err := r.store.Errors(t.Context(), r.account, store.ErrorQuery{Page: store.Page{Limit: 10}})
 	r.ok(err)
 	if len(list) != 1 || list[0].EventID != receipt.ID || list[0].Error != fanfare.ErrOwn || list[0].State != fanfare.Pending || len(rc.got) != 0 {
 		t.Errorf("attempts: %+v", list)

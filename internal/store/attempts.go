@@ -133,14 +133,15 @@ type ErrorQuery struct {
 // StatusRange is HTTP statuses from Low to High.
 type StatusRange struct{ Low, High int }
 
-// What does not pass comes with its id only.
+// What does not pass comes with its id only. The event's type is asked for as a value: of an EXISTS the
+// planner may make a hash of all events.
 var listErrorsSQL = `
 SELECT k.id, a.* FROM (
 	SELECT webhook_id, event_id, id, number > 0
 		AND ($4::uuid IS NULL OR webhook_id = $4)
 		AND ($5::text[] IS NULL OR error = ANY ($5))
 		AND ($6::int[] IS NULL OR EXISTS (SELECT FROM unnest($6, $7::int[]) AS r (low, high) WHERE status BETWEEN low AND high))
-		AND ($8::text[] IS NULL OR EXISTS (SELECT FROM events e WHERE e.id = event_id AND ` + typeFilter("$8", "$9") + `)) AS pass
+		AND ($8::text[] IS NULL OR coalesce((SELECT ` + typeFilter("$8", "$9") + ` FROM events e WHERE e.id = event_id), false)) AS pass
 	FROM attempts WHERE account_id = $1 AND state <> 'delivered' AND id < $2 ORDER BY id DESC LIMIT $3
 ) k
 LEFT JOIN LATERAL (

@@ -495,7 +495,14 @@ FROM (SELECT id, row_number() OVER (ORDER BY id DESC) n FROM events) e WHERE n <
 		},
 		{"a webhook's attempts", a.plan(listAttemptsSQL, account, hook, newest, newest, 51), []string{"attempts_p", "_pkey"}},
 		{"an event's attempts", a.plan(listEventAttemptsSQL, account, events[0], newest, 51), []string{"attempts_p", "_pkey"}},
-		{"errors", a.plan(listErrorsSQL, account, newest, 51), []string{"attempts_p", "_account_id_id_idx"}},
+		{
+			"errors", a.plan(listErrorsSQL, account, newest, 51, nil, none, nil, nil, none, none),
+			[]string{"attempts_p", "_account_id_id_idx", "_pkey"},
+		},
+		{
+			"some errors", a.plan(listErrorsSQL, account, newest, 51, hook, []string{"tls"}, []int32{500}, []int32{599}, []string{}, []string{"call."}),
+			[]string{"attempts_p", "_account_id_id_idx", "_pkey", "events_p", "Index Cond: (id = attempts"},
+		},
 	} {
 		for _, table := range []string{partitionName("events", a.noon), partitionName("attempts", a.noon), "retries", "webhooks"} {
 			if strings.Contains(c.plan, "Seq Scan on "+table+" ") {

@@ -77,7 +77,6 @@ func HotStatements() map[string]Hot {
 		"follow accounts":       {mergeLogSQL, pool},
 		"follow all":            {scanLogSQL, pool},
 		"read followed":         {readLogSQL, pool},
-		"errors":                {listErrorsSQL, pool},
 		"tail":                  {tailSQL, pool},
 		"ends of the log":       {logEndsSQL, pool},
 		"note failing":          {noteFailingSQL, engine},
