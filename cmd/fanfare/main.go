@@ -44,7 +44,7 @@ func command() *cobra.Command {
 		SilenceErrors: true,
 	}
 	root.CompletionOptions.DisableDefaultCmd = true
-	root.AddCommand(dev(), serve(), migrate(), keys(), bench(), showVersion())
+	root.AddCommand(dev(), serve(), migrate(), keys(), importHooks(), bench(), showVersion())
 	return root
 }
 
