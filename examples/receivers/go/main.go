@@ -3,7 +3,7 @@
 //
 //	SECRET=whsec_… go run ./examples/receivers/go
 //
-// LISTEN is the address to listen on, 127.0.0.1:8000 if it is not set.
+// LISTEN is the address to listen on, 127.0.0.1:8000 if it is not set. It hides nothing: it is there to be read.
 package main
 
 import (
