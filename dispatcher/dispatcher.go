@@ -155,6 +155,11 @@ func (d *Dispatcher) Start(ctx context.Context) error {
 	return nil
 }
 
+// CountDisabled counts webhooks that the disabler has switched off.
+func (d *Dispatcher) CountDisabled(n int) {
+	d.metrics.disabled.WithLabelValues(fanfare.DisabledByHealth).Add(float64(n))
+}
+
 // Run works until ctx ends, and then hands everything over that it has not done: requests in flight
 // get Options.Grace to end, what is still queued becomes free retries, the lease is given back. It
 // returns when all of that is on record, or Postgres cannot be reached for it.

@@ -125,6 +125,7 @@ func newMetrics(reg prometheus.Registerer, d *Dispatcher) *metrics {
 		}
 	}
 	m.disabled.WithLabelValues(fanfare.DisabledByGone)
+	m.disabled.WithLabelValues(fanfare.DisabledByHealth)
 	return m
 }
 

@@ -198,7 +198,7 @@ func (d *Dispatcher) attempt(dl *delivery, w *registry.Webhook, req *egress.Requ
 	out := retry.Judge(retry.Answer{
 		Status: r.Status, Error: r.Error, RetryAfter: r.RetryAfter, Stale: r.Stale && dl.number-dl.tries < maxFree,
 	}, ended)
-	if out.Verdict == fanfare.VerdictGone && !dl.event.test && dl.destination == 0 && !d.disableGone(w, ended) {
+	if out.Verdict == fanfare.VerdictGone && !dl.event.test && dl.destination == 0 && !d.disableGone(w, a, ended) {
 		out.Verdict, out.Charged = fanfare.VerdictRetry, false
 	}
 	next := retry.Schedule(w.RetrySchedule).AfterAttempt(retry.Ended{
@@ -265,11 +265,12 @@ func answered(code fanfare.ErrorCode, status int) string {
 // disableGone switches a webhook off whose receiver answered 410. It tries until that is durable, since
 // the attempt's record says so; false means that the node stops first, or that the webhook has another
 // URL by now.
-func (d *Dispatcher) disableGone(w *registry.Webhook, at time.Time) bool {
+func (d *Dispatcher) disableGone(w *registry.Webhook, a *fanfare.Attempt, at time.Time) bool {
+	evidence := goneEvidence(a).JSON()
 	for {
 		ctx, cancel := context.WithTimeout(d.sendCtx, engineDeadline)
 		changed, err := d.store.DisableWebhook(ctx, w.ID, w.URL, fanfare.Disabled{
-			By: fanfare.DisabledByGone, Reason: "the receiver answered 410 Gone", At: at,
+			By: fanfare.DisabledByGone, Reason: "the receiver answered 410 Gone", At: at, Evidence: string(evidence),
 		})
 		cancel()
 		if errors.Is(err, store.ErrVersion) {
@@ -289,6 +290,15 @@ func (d *Dispatcher) disableGone(w *registry.Webhook, at time.Time) bool {
 		case <-time.After(time.Second):
 		}
 	}
+}
+
+// goneEvidence is the one answer that was enough.
+func goneEvidence(a *fanfare.Attempt) retry.Evidence {
+	e := retry.NewEvidence(retry.HealthJudgement{Rule: retry.RuleGone, Count: retry.HealthCount{Attempts: 1, Failures: 1}})
+	e.Samples = []retry.Sample{
+		retry.NewSample(a.EventID.String(), a.ID.String(), a.StartedAt, a.Status, fanfare.ErrStatus, a.ResponseBody),
+	}
+	return e
 }
 
 // decided ends a delivery without a request.

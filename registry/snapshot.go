@@ -1,9 +1,12 @@
 package registry
 
 import (
+	"slices"
+
 	"github.com/google/uuid"
 
 	"github.com/fanfare-webhooks/fanfare"
+	"github.com/fanfare-webhooks/fanfare/retry"
 )
 
 // Snapshot is the registry at one version. It never changes and may be kept and read by anybody.
@@ -23,10 +26,11 @@ type Snapshot struct {
 type account struct {
 	parent    uuid.UUID // nil: the platform
 	own       index
-	inherited index      // those of own that want the events of descendants too
-	selection *selection // the webhooks that look into events, which own and inherited leave out; nil: none
-	signing   *secrets   // its own; nil: it never needed one
-	schemes   *schemes   // how its webhooks are signed; nil: as above it
+	inherited index                 // those of own that want the events of descendants too
+	selection *selection            // the webhooks that look into events, which own and inherited leave out; nil: none
+	signing   *secrets              // its own; nil: it never needed one
+	schemes   *schemes              // how its webhooks are signed; nil: as above it
+	health    *retry.HealthOverride // what it changes about the health policy from above; nil: nothing
 }
 
 // Version is that of the newest change in it.
@@ -82,6 +86,21 @@ func (s *Snapshot) Lineage(account uuid.UUID) []uuid.UUID {
 		a, ok = s.accounts.get(a.parent)
 	}
 	return line
+}
+
+// HealthPolicy is the policy that an account's webhooks have unless they say otherwise.
+func (s *Snapshot) HealthPolicy(id uuid.UUID) retry.HealthPolicy {
+	var changes []*retry.HealthOverride // the account's own first
+	for a, ok := s.accounts.get(id); ok; a, ok = s.accounts.get(a.parent) {
+		if a.health != nil {
+			changes = append(changes, a.health)
+		}
+	}
+	p := retry.DefaultHealth
+	for _, o := range slices.Backward(changes) {
+		p = p.Override(*o)
+	}
+	return p
 }
 
 // Within says whether an account exists and is root or below it. Every account is below the platform's.

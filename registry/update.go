@@ -12,6 +12,7 @@ import (
 	"github.com/fanfare-webhooks/fanfare"
 	"github.com/fanfare-webhooks/fanfare/internal/seal"
 	"github.com/fanfare-webhooks/fanfare/internal/store"
+	"github.com/fanfare-webhooks/fanfare/retry"
 	"github.com/fanfare-webhooks/fanfare/signature"
 )
 
@@ -110,6 +111,12 @@ func (u *update) Account(a store.RegistryAccount) {
 	}
 	if next.schemes != nil {
 		u.schemed++
+	}
+	if len(a.Health) > 0 {
+		// One that this version cannot read changes nothing: a webhook is rather judged by what is above.
+		if o, err := retry.ParseHealthOverride(a.Health); err == nil {
+			next.health = &o
+		}
 	}
 	u.accounts.set(a.ID, next)
 }

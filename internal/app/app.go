@@ -21,6 +21,7 @@ import (
 	"github.com/fanfare-webhooks/fanfare"
 	"github.com/fanfare-webhooks/fanfare/api"
 	"github.com/fanfare-webhooks/fanfare/dispatcher"
+	"github.com/fanfare-webhooks/fanfare/internal/disabler"
 	"github.com/fanfare-webhooks/fanfare/internal/echo"
 	"github.com/fanfare-webhooks/fanfare/internal/egress"
 	"github.com/fanfare-webhooks/fanfare/internal/outbox"
@@ -112,6 +113,8 @@ func Start(ctx context.Context, c *Config, log *slog.Logger) (a *App, err error)
 	a.background("dispatcher", d.Run)
 	events := outbox.New(s, store.OutboxEvent, outbox.Events(d, log), outbox.Options{Before: s.TellExhaustions, Log: log})
 	a.background("outbox", events.Run)
+	policies := func() disabler.Policies { return reg.Snapshot() }
+	a.background("disabler", disabler.New(s, policies, disabler.Options{Disabled: d.CountDisabled, Log: log}).Run)
 	a.background("tail", end.Run)
 
 	o := api.Options{

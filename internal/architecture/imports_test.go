@@ -28,7 +28,9 @@ var allowed = map[string][]string{
 	"internal/store":   {".", "internal/weaken", uuid, pgx, "github.com/jackc/puddle/v2"},
 	"migrations":       {pgx, "github.com/pressly/goose/v3"},
 
-	"registry":   {".", "internal/store", "internal/seal", "internal/filter", "internal/schema", "internal/shape", "signature", uuid, prometheus},
+	"internal/disabler": {".", "internal/store", "retry", uuid},
+
+	"registry":   {".", "retry", "internal/store", "internal/seal", "internal/filter", "internal/schema", "internal/shape", "signature", uuid, prometheus},
 	"dispatcher": {".", "registry", "internal/schema", "internal/store", "internal/egress", "internal/seal", "internal/shape", "internal/weaken", "retry", "signature", uuid, prometheus},
 	"api": {
 		".", "dispatcher", "registry", "internal/store", "internal/tail", "internal/echo", "internal/egress", "internal/seal", "internal/filter",
@@ -38,7 +40,7 @@ var allowed = map[string][]string{
 	"internal/outbox": {"dispatcher", "internal/store", uuid},
 	"internal/tail":   {".", "internal/store", uuid, prometheus},
 	"internal/app": {
-		".", "api", "dispatcher", "registry", "retry", "migrations", "internal/store", "internal/outbox", "internal/tail", "internal/egress",
+		".", "api", "dispatcher", "registry", "retry", "migrations", "internal/store", "internal/disabler", "internal/outbox", "internal/tail", "internal/egress",
 		"internal/seal",
 		"internal/echo", "internal/devpg", "internal/version", uuid, prometheus, "github.com/caarlos0/env/v11",
 	},

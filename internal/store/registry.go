@@ -28,6 +28,7 @@ type RegistryAccount struct {
 	ID        uuid.UUID
 	ParentID  uuid.UUID // nil: a root
 	Signature []byte    // of its settings; nil: not set
+	Health    []byte    // the health policy of its settings; nil: not set
 }
 
 // RegistryKey is a key with the SHA-256 of its text.
@@ -82,7 +83,7 @@ SELECT h.version, c.at FROM registry_head h LEFT JOIN registry_changes c ON c.ve
 // The statements that read the whole registry, in the order of a [RegistrySink].
 var loadRegistrySQL = registrySQL{
 	accounts: `
-SELECT id, parent_id, settings -> 'signature' FROM accounts WHERE deleted_at IS NULL AND id <> '00000000-0000-0000-0000-000000000000'`,
+SELECT id, parent_id, settings -> 'signature', settings -> 'health_policy' FROM accounts WHERE deleted_at IS NULL AND id <> '00000000-0000-0000-0000-000000000000'`,
 	eventTypes: `SELECT name, archived, modifiers, schema FROM event_types`,
 	keys:       `SELECT ` + keyColumns + `, hash FROM api_keys`,
 	webhooks:   `SELECT ` + registryWebhookColumns + ` FROM webhooks WHERE deleted_at IS NULL`,
@@ -97,7 +98,7 @@ WHERE expires_at IS NULL OR expires_at > clock_timestamp() ORDER BY account_id, 
 // The statements that read only what changed.
 var changedRegistrySQL = registrySQL{
 	accounts: `
-SELECT id, parent_id, settings -> 'signature' FROM accounts WHERE id = ANY ($1) AND deleted_at IS NULL`,
+SELECT id, parent_id, settings -> 'signature', settings -> 'health_policy' FROM accounts WHERE id = ANY ($1) AND deleted_at IS NULL`,
 	eventTypes: `SELECT name, archived, modifiers, schema FROM event_types WHERE name = ANY ($1)`,
 	keys: `
 SELECT ` + keyColumns + `, hash FROM api_keys WHERE account_id = ANY ($1)
@@ -275,7 +276,7 @@ func each[T, K any](ctx context.Context, r *registryReader, sql string, names []
 
 func scanRegistryAccount(row pgx.Row, a *RegistryAccount) error {
 	var parent uuid.NullUUID
-	err := row.Scan(&a.ID, &parent, &a.Signature)
+	err := row.Scan(&a.ID, &parent, &a.Signature, &a.Health)
 	a.ParentID = parent.UUID
 	return err
 }

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -217,7 +218,7 @@ func (s *Store) UpdateWebhook(ctx context.Context, account, id uuid.UUID, ifMatc
 		if err := c.lockWebhook(ctx, account, id, ifMatch, w); err != nil {
 			return err
 		}
-		patterns, was := slices.Clone(w.EventTypes), w.Disabled != nil
+		patterns, before := slices.Clone(w.EventTypes), w.Disabled
 		if err := edit(w); err != nil {
 			return refused{err}
 		}
@@ -240,11 +241,12 @@ RETURNING `+webhookColumns, webhookValues(w)...)
 			return err
 		}
 		c.raise(ChangeWebhook, account, id, "")
-		switch is := w.Disabled != nil; {
+		switch is, was := w.Disabled != nil, before != nil; {
 		case is && !was:
 			c.tell(fanfare.EventWebhookDisabled, w)
 		case was && !is:
 			c.tell(fanfare.EventWebhookEnabled, w)
+			return c.mailEnabled(ctx, w, before)
 		default:
 			c.tell(fanfare.EventWebhookUpdated, w)
 		}
@@ -313,10 +315,10 @@ func (s *Store) DisableWebhook(ctx context.Context, id uuid.UUID, url string, d 
 	err = s.change(ctx, spec, func(ctx context.Context, c *change) error {
 		var w fanfare.Webhook
 		err := scanWebhook(c.QueryRow(ctx, `
-UPDATE webhooks SET disabled_by = $3, disabled_reason = $4, disabled_at = coalesce($5, now()), version = version + 1,
-	updated_at = clock_timestamp()
+UPDATE webhooks SET disabled_by = $3, disabled_reason = $4, disabled_at = coalesce($5, now()), disabled_evidence = $7,
+	version = version + 1, updated_at = clock_timestamp()
 WHERE account_id = $1 AND id = $2 AND deleted_at IS NULL AND disabled_by IS NULL AND url = $6
-RETURNING `+webhookColumns, account, id, d.By, d.Reason, nullTime(d.At), url), &w)
+RETURNING `+webhookColumns, account, id, d.By, d.Reason, nullTime(d.At), url, nullText(d.Evidence)), &w)
 		if errors.Is(err, pgx.ErrNoRows) {
 			return nil
 		}
@@ -326,7 +328,8 @@ RETURNING `+webhookColumns, account, id, d.By, d.Reason, nullTime(d.At), url), &
 		changed = true
 		c.raise(ChangeWebhook, account, id, "")
 		c.tell(fanfare.EventWebhookDisabled, &w)
-		return nil
+		body := MailBody{At: w.Disabled.At, By: d.By, Evidence: json.RawMessage(d.Evidence)}
+		return c.oweMail(ctx, &w, OwedMail{MailDisabled, body.JSON()})
 	})
 	if errors.Is(err, ErrNotFound) { // the account was deleted meanwhile, and the webhook with it
 		return false, nil
