@@ -113,7 +113,10 @@ func TestEveryChangeOfAWebhookIsTold(t *testing.T) {
 	if diff := cmp.Diff(want, f.taken(t)); diff != "" {
 		t.Error(diff)
 	}
-	f.wantRows(t, "outbox", 0)
+	if mails := must(f.ClaimOutbox(ctx, store.OutboxMail, 10, time.Minute))(t); len(mails) != 1 || mails[0].Name != string(store.MailDisabled) {
+		t.Errorf("mails %+v", mails)
+	}
+	f.wantRows(t, "outbox", 1)
 }
 
 func TestAChangeThatIsNotStoredTellsNothing(t *testing.T) {
