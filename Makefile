@@ -1,7 +1,7 @@
 # Everything that a developer or a build machine does here. What a target needs beyond Go, it says.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test fuzz chaos simulation shapes check bench build generate format vet staticcheck generated modules
+.PHONY: help run test fuzz chaos simulation shapes check bench bench-choosing build generate format vet staticcheck generated modules
 
 TOOL := go tool -modfile=tools/go.mod
 
@@ -18,7 +18,7 @@ PKG ?= ./...
 ARGS ?=
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: build ## run everything on this machine: Postgres, a demo account, the server (ARGS='--help')
 	@tools/postgres.sh
@@ -66,9 +66,15 @@ shapes: ## hold a hundred thousand made-up bodies against what Node.js writes (B
 check: format vet staticcheck generated modules ## everything that can be said about the code without running it
 	@echo "check: good"
 
-bench: build ## run the standard set of loads on this very build, compare with docs/benchmarks.md (ARGS='--only open-100')
+bench: build ## run the standard set of loads on this very build, compare with docs/benchmarks.md (ARGS='--only open-100'); then bench-choosing
 	@tools/postgres.sh
-	@exec bin/fanfare bench standard $(ARGS)
+	@bin/fanfare bench standard $(ARGS)
+	@$(if $(ARGS),,$(MAKE) --no-print-directory bench-choosing)
+
+bench-choosing: ## measure matching and the registry with up to a million webhooks, two nodes and a stream of changes
+	@tools/postgres.sh
+	go test -run '^$$' -bench 'Match|Update|Memory' -count=1 ./registry
+	go test -tags chaos -count=1 -v -timeout 1h -run 'TestChaos/^F6$$' ./internal/lab
 
 build: ## build bin/fanfare
 	CGO_ENABLED=0 go build -trimpath $(BUILDVCS) -ldflags '$(LDFLAGS)' -o bin/fanfare ./cmd/fanfare

@@ -49,6 +49,9 @@ var lanes = []struct {
 	{"F5_a_million", &parked{
 		dead: 1, events: 1_000_000, quiet: 1000, owed: 3, rate: 100, duration: 20 * time.Second, limit: 2 * time.Minute, bars: true,
 	}},
+	{"F6", &grown{
+		accounts: 100_000, each: 10, rate: 50, measure: 10 * time.Second, changes: 1000, changing: 10 * time.Second, created: 10_000, bars: true,
+	}},
 	{"F7", &overload{
 		accounts: 10, measure: 10 * time.Second, times: 5, duration: pick(time.Minute, 5*time.Minute), limit: 2 * time.Minute,
 	}},
