@@ -7,16 +7,9 @@ import (
 	"github.com/gorilla/mux"
 
 	"github.com/fanfare-webhooks/fanfare"
-	"github.com/fanfare-webhooks/fanfare/internal/filter"
-	"github.com/fanfare-webhooks/fanfare/internal/schema"
 )
 
-const (
-	maxTypeName    = 128
-	maxDescription = 4000 // characters
-	maxSamples     = 20
-	maxSample      = maxData // bytes: a sample is data
-)
+const maxTypeName = 128
 
 // validName reports whether a name is [a-z0-9_]+(\.[a-z0-9_]+)* of at most 128 bytes.
 func validName(name string) bool {
@@ -59,13 +52,6 @@ func (s *Server) listEventTypes(c *call) (answer, error) {
 	return p.answer(len(rows), func(w *writer, i int) { writeEventType(w, &rows[i]) }, next), nil
 }
 
-// schemaFaults adds faults of what v is, at their places below it.
-func (v value) schemaFaults(wrong []schema.Fault) {
-	for _, f := range wrong {
-		v.f.at(v.at+f.Pointer, code(f.Code), f.Detail)
-	}
-}
-
 // eventType reads the event type that the path names.
 func (s *Server) eventType(c *call) (*fanfare.EventType, error) {
 	name := mux.Vars(c.r)["name"]
@@ -99,75 +85,25 @@ func (s *Server) listSamples(c *call) (answer, error) {
 }
 
 func (s *Server) putEventType(c *call) (answer, error) {
-	t := &fanfare.EventType{Name: mux.Vars(c.r)["name"], Samples: []byte("[]")}
-	if !validName(t.Name) {
+	e := eventTypeEdit{eventType: fanfare.EventType{Name: mux.Vars(c.r)["name"]}}
+	if !validName(e.eventType.Name) {
 		c.faults.param("name", codeInvalidFormat, detailType)
 	}
-	text := func(to *string, most int) func(value) {
-		return func(v value) {
-			if !v.null() {
-				*to, _ = v.text(most)
-			}
-		}
-	}
-	var sch *schema.Schema
-	var samples []value
-	err := c.decode(
-		field{name: "description", take: text(&t.Description, maxDescription)},
-		field{name: "group", take: text(&t.Group, maxName)},
-		field{name: "modifiers", take: func(v value) {
-			if !v.null() {
-				_, wrong := filter.ParseDeclared(v.raw)
-				v.filterFaults(wrong)
-				t.Modifiers = v.raw
-			}
-		}},
-		field{name: "schema", take: func(v value) {
-			if v.null() {
-				return
-			}
-			if _, sound := v.json(schema.MaxSize); sound {
-				var wrong []schema.Fault
-				sch, wrong = schema.Parse(v.raw)
-				v.schemaFaults(wrong)
-			}
-			t.Schema = v.raw
-		}},
-		field{name: "samples", take: func(v value) {
-			if !v.null() && v.list(maxSamples, func(v value) {
-				if _, sound := v.json(maxSample); sound {
-					samples = append(samples, v)
-				}
-			}) {
-				t.Samples = v.raw
-			}
-		}},
-		field{name: "archived", take: func(v value) {
-			if !v.null() {
-				t.Archived, _ = v.boolean()
-			}
-		}},
-		field{name: "name"}, field{name: "origin"}, field{name: "created_at"}, field{name: "updated_at"},
-	)
-	if err != nil && len(c.faults.list) == 0 { // no JSON
+	readOnly := []field{{name: "name"}, {name: "origin"}, {name: "created_at"}, {name: "updated_at"}}
+	if err := c.decode(append(e.fields(), readOnly...)...); err != nil && len(c.faults.list) == 0 { // no JSON
 		return answer{}, err
 	}
-	if sch != nil {
-		budget := schema.NewBudget()
-		for _, v := range samples {
-			value{at: v.at, f: &c.faults}.schemaFaults(sch.Check(v.raw, budget))
-		}
-	}
+	e.checkSamples(&c.faults)
 	if err := c.faults.err(); err != nil {
 		return answer{}, err
 	}
-	created, err := s.store.PutEventType(c.r.Context(), t)
+	created, err := s.store.PutEventType(c.r.Context(), &e.eventType)
 	if err != nil {
 		return answer{}, err
 	}
-	a := eventTypeAnswer(t)
+	a := eventTypeAnswer(&e.eventType)
 	if created {
-		a.status, a.location = http.StatusCreated, "/v1/event-types/"+t.Name
+		a.status, a.location = http.StatusCreated, "/v1/event-types/"+e.eventType.Name
 	}
 	return a, nil
 }

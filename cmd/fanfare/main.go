@@ -44,7 +44,7 @@ func command() *cobra.Command {
 		SilenceErrors: true,
 	}
 	root.CompletionOptions.DisableDefaultCmd = true
-	root.AddCommand(dev(), serve(), migrate(), keys(), importHooks(), bench(), showVersion())
+	root.AddCommand(dev(), serve(), migrate(), keys(), catalogCommand(), importHooks(), bench(), showVersion())
 	return root
 }
 
@@ -62,6 +62,7 @@ func dev() *cobra.Command {
 	c.Flags().BoolVar(&o.DenyLoopback, "deny-loopback", false, "apply production's rule: no webhook may point to this machine")
 	c.Flags().TextVar(&level, "log-level", &level, "debug, info, warn or error")
 	c.RunE = func(c *cobra.Command, _ []string) error {
+		o.Catalog = os.Getenv("FANFARE_CATALOG")
 		log := logTo(slog.NewTextHandler(c.ErrOrStderr(), &slog.HandlerOptions{Level: &level}))
 		return app.Dev(c.Context(), o, log, c.OutOrStdout())
 	}
@@ -137,6 +138,16 @@ func databaseURL() (string, error) {
 	return "", errors.New("FANFARE_DATABASE_URL: required, such as postgres://user@host/fanfare")
 }
 
+// openStore connects to a database that this build can use.
+func openStore(ctx context.Context, url string) (*store.Store, error) {
+	if err := migrations.Check(ctx, url); errors.Is(err, migrations.ErrPending) {
+		return nil, errors.New("the database is not migrated: run 'fanfare migrate up'")
+	} else if err != nil {
+		return nil, err
+	}
+	return store.Open(ctx, store.Options{URL: url})
+}
+
 func migrate() *cobra.Command {
 	up := func(c *cobra.Command, _ []string) error {
 		url, err := databaseURL()
@@ -202,12 +213,7 @@ func keys() *cobra.Command {
 			if name = strings.ToValidUTF8(name, "\uFFFD"); len(name) > 200 {
 				return errors.New("--name: at most 200 bytes")
 			}
-			if err := migrations.Check(c.Context(), url); errors.Is(err, migrations.ErrPending) {
-				return errors.New("the database is not migrated: run 'fanfare migrate up'")
-			} else if err != nil {
-				return err
-			}
-			s, err := store.Open(c.Context(), store.Options{URL: url})
+			s, err := openStore(c.Context(), url)
 			if err != nil {
 				return err
 			}

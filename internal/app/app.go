@@ -21,6 +21,7 @@ import (
 	"github.com/fanfare-webhooks/fanfare"
 	"github.com/fanfare-webhooks/fanfare/api"
 	"github.com/fanfare-webhooks/fanfare/dispatcher"
+	"github.com/fanfare-webhooks/fanfare/internal/catalog"
 	"github.com/fanfare-webhooks/fanfare/internal/disabler"
 	"github.com/fanfare-webhooks/fanfare/internal/echo"
 	"github.com/fanfare-webhooks/fanfare/internal/egress"
@@ -82,6 +83,13 @@ func Start(ctx context.Context, c *Config, log *slog.Logger) (a *App, err error)
 
 	if err := applyBuiltIn(ctx, s, log); err != nil {
 		return a, err
+	}
+	if c.Catalog != "" {
+		steps, err := s.ApplyCatalog(ctx, fanfare.OriginFile, c.eventTypes)
+		if err != nil {
+			return a, fmt.Errorf("FANFARE_CATALOG: %w", err)
+		}
+		log.Info("the catalog file is applied", "file", c.Catalog, "changes", catalog.Summary(steps))
 	}
 
 	out, err := egress.New(egress.Options{

@@ -11,6 +11,8 @@ import (
 
 	"github.com/caarlos0/env/v11"
 
+	"github.com/fanfare-webhooks/fanfare"
+	"github.com/fanfare-webhooks/fanfare/internal/catalog"
 	"github.com/fanfare-webhooks/fanfare/internal/seal"
 	"github.com/fanfare-webhooks/fanfare/internal/store"
 	"github.com/fanfare-webhooks/fanfare/retry"
@@ -28,6 +30,7 @@ type Config struct {
 	EgressDeny     []string      `env:"FANFARE_EGRESS_DENY" doc:"CIDRs closed to webhooks. Wins over everything."`
 	AllowHTTP      bool          `env:"FANFARE_ALLOW_HTTP" envDefault:"false" doc:"Allow http:// URLs."`
 	Echo           bool          `env:"FANFARE_ECHO" envDefault:"false" doc:"Serve the test receiver under /echo/."`
+	Catalog        string        `env:"FANFARE_CATALOG" doc:"A file of event types, YAML or JSON, that is applied at the start; see docs/guides/catalog.md."`
 	Migrate        bool          `env:"FANFARE_MIGRATE" envDefault:"false" doc:"Migrate the database at the start."`
 	Grace          time.Duration `env:"FANFARE_GRACE" envDefault:"65s" doc:"How long requests in flight may take at a shutdown. Above the longest timeout of a webhook nothing is repeated."`
 	Retention      string        `env:"FANFARE_RETENTION" envDefault:"30d" doc:"How long events and attempts are kept; at least 9d, the longest retry schedule and two days."`
@@ -41,6 +44,7 @@ type Config struct {
 	keyring       *seal.Keyring
 	retention     time.Duration
 	allow, deny   []netip.Prefix
+	eventTypes    []fanfare.EventType // of Catalog
 }
 
 // minRetention is the longest retry schedule and two days.
@@ -114,6 +118,11 @@ func (c *Config) check() (faults []error) {
 	}
 	c.allow = prefixes(c.EgressAllow, "FANFARE_EGRESS_ALLOW", fault)
 	c.deny = prefixes(c.EgressDeny, "FANFARE_EGRESS_DENY", fault)
+	if c.Catalog != "" {
+		if c.eventTypes, err = catalog.Load(c.Catalog); err != nil {
+			fault("FANFARE_CATALOG", "%w", err)
+		}
+	}
 	if c.MaxInFlight < 1 || c.MaxInFlight > 100_000 {
 		fault("FANFARE_MAX_IN_FLIGHT", "1 to 100000")
 	}

@@ -2,14 +2,20 @@ package app
 
 import (
 	"encoding/json"
+	"slices"
 	"testing"
 
+	"github.com/fanfare-webhooks/fanfare"
+	"github.com/fanfare-webhooks/fanfare/internal/catalog"
 	"github.com/fanfare-webhooks/fanfare/internal/filter"
 )
 
-// The demo catalog goes into the database without the API's checks.
 func TestTheDemoCatalogIsSound(t *testing.T) {
-	for _, e := range demoCatalog {
+	types, wrong := catalog.Parse(demoCatalog)
+	if len(wrong) > 0 || !slices.ContainsFunc(types, func(e fanfare.EventType) bool { return e.Schema != nil }) {
+		t.Errorf("%d types, %v", len(types), wrong)
+	}
+	for _, e := range types {
 		declared, faults := filter.ParseDeclared(e.Modifiers)
 		if len(faults) > 0 || len(declared) == 0 {
 			t.Errorf("%s: %v", e.Name, faults)

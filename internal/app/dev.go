@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	_ "embed"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -19,6 +20,7 @@ import (
 
 	"github.com/fanfare-webhooks/fanfare"
 	"github.com/fanfare-webhooks/fanfare/api"
+	"github.com/fanfare-webhooks/fanfare/internal/catalog"
 	"github.com/fanfare-webhooks/fanfare/internal/devpg"
 	"github.com/fanfare-webhooks/fanfare/internal/seal"
 	"github.com/fanfare-webhooks/fanfare/internal/store"
@@ -30,7 +32,8 @@ type DevOptions struct {
 	Dir          string // "": the user's cache directory
 	Listen       string
 	Admin        string
-	DenyLoopback bool // production's egress rule
+	DenyLoopback bool   // production's egress rule
+	Catalog      string // a catalog file; "": none
 }
 
 // demoAccount is the account of every new `fanfare dev`, so that a command typed once works after each start.
@@ -142,6 +145,7 @@ func (o DevOptions) prepare(ctx context.Context, pg *devpg.Server, isNew bool) (
 	c, err := LoadConfig(map[string]string{
 		"FANFARE_DATABASE_URL": pg.URL(devDatabase), "FANFARE_ENCRYPTION_KEYS": encryption,
 		"FANFARE_LISTEN": o.Listen, "FANFARE_ADMIN_LISTEN": o.Admin, "FANFARE_ECHO": "true", "FANFARE_GRACE": "10s",
+		"FANFARE_CATALOG": o.Catalog,
 	})
 	if err != nil {
 		return nil, nil, err
@@ -191,7 +195,8 @@ func demo(ctx context.Context, s *store.Store, dir string, isNew bool) (*Credent
 		cred.AccountID, cred.AccountKey = account, ""
 	}
 	if isNew {
-		for _, t := range demoCatalog {
+		types, _ := catalog.Parse(demoCatalog) // a test says that it is sound
+		for _, t := range types {
 			if _, err := s.PutEventType(ctx, &t); err != nil {
 				return nil, err
 			}
@@ -305,28 +310,7 @@ Press Ctrl-C to stop. The data stays in %[5]s
 `, c.URL, c.AdminURL, filepath.Join(dir, credentialsFile), c.AccountKey, dir)
 }
 
-// What the demo catalog lets webhooks narrow.
-var (
-	byCurrency  = []byte(`{"currency": {"path": "/currency", "description": "What was billed in", "values": {"EUR": "Euro", "GBP": "Pound sterling", "USD": "US dollar"}}}`)
-	byDirection = []byte(`{"direction": {"path": "/direction", "description": "Who called", "values": {"inbound": "Somebody called us", "outbound": "We called somebody"}}}`)
-)
-
 // demoCatalog is what a new directory begins with.
-var demoCatalog = []fanfare.EventType{
-	{
-		Name: "invoice.paid", Group: "Billing", Description: "An invoice was paid in full.", Modifiers: byCurrency,
-		Samples: []byte(`[{"invoice": "in_1042", "amount": 1250, "currency": "EUR", "customer": {"id": "cu_7", "name": "Zoë Ångström"}}]`),
-	},
-	{
-		Name: "invoice.overdue", Group: "Billing", Description: "An invoice was not paid in time.", Modifiers: byCurrency,
-		Samples: []byte(`[{"invoice": "in_1043", "amount": 80, "currency": "USD", "days": 14}]`),
-	},
-	{
-		Name: "call.started", Group: "Calls", Description: "A call began to ring.", Modifiers: byDirection,
-		Samples: []byte(`[{"call": "c_81f2", "from": "+4930123456", "to": "+442071234567", "direction": "inbound"}]`),
-	},
-	{
-		Name: "call.ended", Group: "Calls", Description: "A call was hung up.", Modifiers: byDirection,
-		Samples: []byte(`[{"call": "c_81f2", "direction": "inbound", "seconds": 73, "cause": "normal_clearing"}]`),
-	},
-}
+//
+//go:embed demo.yaml
+var demoCatalog []byte

@@ -39,14 +39,19 @@ var allowed = map[string][]string{
 	},
 	"internal/outbox": {"dispatcher", "internal/store", uuid},
 	"internal/tail":   {".", "internal/store", uuid, prometheus},
+	"internal/catalog": {
+		".", "api", "internal/store", "go.yaml.in/yaml/v3", "github.com/go-json-experiment/json",
+	},
 	"internal/app": {
-		".", "api", "dispatcher", "registry", "retry", "migrations", "internal/store", "internal/disabler", "internal/outbox", "internal/tail", "internal/egress",
+		".", "api", "dispatcher", "registry", "retry", "migrations", "internal/store", "internal/catalog", "internal/disabler", "internal/outbox",
+		"internal/tail", "internal/egress",
 		"internal/seal",
 		"internal/echo", "internal/devpg", "internal/version", uuid, prometheus, "github.com/caarlos0/env/v11",
 	},
 	// keys create and migrate work without a running node, on the store itself.
 	"cmd/fanfare": {
-		".", "internal/app", "internal/bench", "internal/importer", "internal/store", "internal/version", "migrations", uuid, "github.com/spf13/cobra",
+		".", "internal/app", "internal/bench", "internal/catalog", "internal/importer", "internal/store", "internal/version",
+		"migrations", uuid, "github.com/spf13/cobra",
 	},
 	// A client of the API; what a header may be is said in one place.
 	"internal/importer": {"internal/shape"},

@@ -39,7 +39,7 @@ type NotMineError struct {
 }
 
 func (e *NotMineError) Error() string {
-	return "these event types belong to somebody else: " + strings.Join(e.Names, ", ")
+	return "these event types are not this catalog's to change: " + strings.Join(e.Names, ", ")
 }
 
 // ApplyCatalog makes the event types of one origin be those of a catalog, whole and in one transaction:
