@@ -44,7 +44,9 @@ func command() *cobra.Command {
 		SilenceErrors: true,
 	}
 	root.CompletionOptions.DisableDefaultCmd = true
-	root.AddCommand(dev(), serve(), migrate(), keys(), catalogCommand(), importHooks(), bench(), showVersion())
+	root.AddCommand(
+		dev(), serve(), migrate(), keys(), catalogCommand(), trigger(), listenTo(), importHooks(), bench(), showVersion(),
+	)
 	return root
 }
 

@@ -53,12 +53,8 @@ type Credentials struct {
 // Dev runs everything on one machine until ctx ends: a private Postgres, a migrated database, a demo
 // account and a node. It says on out what to try.
 func Dev(ctx context.Context, o DevOptions, log *slog.Logger, out io.Writer) (err error) {
-	if o.Dir == "" {
-		cache, err := os.UserCacheDir()
-		if err != nil {
-			return fmt.Errorf("no place for the data; give one with --data: %w", err)
-		}
-		o.Dir = filepath.Join(cache, "fanfare", "dev")
+	if o.Dir, err = devDir(o.Dir); err != nil {
+		return fmt.Errorf("no place for the data; give one with --data: %w", err)
 	}
 	isNew, err := makeDir(o.Dir)
 	if err != nil {
@@ -93,6 +89,28 @@ func Dev(ctx context.Context, o DevOptions, log *slog.Logger, out io.Writer) (er
 	}
 	cred.explain(out, o.Dir)
 	return a.Serve(ctx)
+}
+
+// devDir is where `fanfare dev` has its data; "" stands for a place in the user's cache.
+func devDir(dir string) (string, error) {
+	if dir != "" {
+		return dir, nil
+	}
+	cache, err := os.UserCacheDir()
+	return filepath.Join(cache, "fanfare", "dev"), err
+}
+
+// FindDev reads what the `fanfare dev` of a directory wrote for others, "" for the one that it takes by itself.
+func FindDev(dir string) (*Credentials, error) {
+	dir, err := devDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	c := readCredentials(dir)
+	if c.URL == "" {
+		return nil, fmt.Errorf("no 'fanfare dev' has run on %s", dir)
+	}
+	return c, nil
 }
 
 // watch starts Postgres again when it ends by itself, until the function that it returns is called.

@@ -42,6 +42,8 @@ var allowed = map[string][]string{
 	"internal/catalog": {
 		".", "api", "internal/store", "go.yaml.in/yaml/v3", "github.com/go-json-experiment/json",
 	},
+	// It is a client of the API, on a developer's machine.
+	"internal/listen": {".", "internal/shape", "signature", uuid},
 	"internal/app": {
 		".", "api", "dispatcher", "registry", "retry", "migrations", "internal/store", "internal/catalog", "internal/disabler", "internal/outbox",
 		"internal/tail", "internal/egress",
@@ -50,8 +52,8 @@ var allowed = map[string][]string{
 	},
 	// keys create and migrate work without a running node, on the store itself.
 	"cmd/fanfare": {
-		".", "internal/app", "internal/bench", "internal/catalog", "internal/importer", "internal/store", "internal/version",
-		"migrations", uuid, "github.com/spf13/cobra",
+		".", "internal/app", "internal/bench", "internal/catalog", "internal/importer", "internal/listen", "internal/store", "internal/version",
+		"migrations", "signature", uuid, "github.com/spf13/cobra",
 	},
 	// A client of the API; what a header may be is said in one place.
 	"internal/importer": {"internal/shape"},
