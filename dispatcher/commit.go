@@ -376,7 +376,8 @@ func (d *Dispatcher) committed(calls []*call, g *store.Group, c *store.Committed
 				continue
 			}
 			tests = append(tests, func() {
-				o, _ := d.send(ds[0])
+				w, gone := d.lookup(ds[0])
+				o, _ := d.send(ds[0], w, gone)
 				d.recorder.add(o)
 				cl.attempt <- o.Attempt
 			})

@@ -270,7 +270,7 @@ type delivery struct {
 	event     *event
 	webhook   uuid.UUID         // of a one-off destination: made by destinationID
 	account   uuid.UUID         // the webhook's
-	hook      *registry.Webhook // as it was when it was queued; nil: not known here
+	hook      *registry.Webhook // as the queue goes by it, and until then as it was when it was queued; nil: not known here
 	owner     uuid.UUID         // the incarnation that took it in hand
 	group     *group            // nil: it came from a row of retries
 	trigger   fanfare.Trigger

@@ -47,25 +47,48 @@ func TestSendersGoOnWhenTheLeaseLapsedBetweenTwoRenewals(t *testing.T) {
 
 func TestANodeThatHadLostItsLeaseKnowsWhatHasChangedBeforeItSendsAgain(t *testing.T) {
 	r := newRig(t)
-	gone, w := r.webhook("http://127.0.0.1:1"), r.webhook("http://127.0.0.1:1")
+	w := r.webhook("http://127.0.0.1:1")
+	reg := registry.New(r.store, r.keyring, registry.Options{})
+	r.ok(reg.Load(t.Context()))
+	d := testNode{Dispatcher: New(r.store, reg, nil, Options{})} // nothing but this test renews
+	r.ok(d.join(t.Context()))
+	r.ok(r.store.DeleteWebhook(t.Context(), r.account, w.ID, 0))
+	d.lapse()
+	r.ok(d.renew(t.Context()))
+	if reg.Snapshot().Webhook(w.ID) != nil {
+		t.Error("it may send to a webhook that was deleted while it could not know")
+	}
+}
+
+func TestAWebhookThatIsEnabledGetsNoMoreAtOnceThanItMay(t *testing.T) {
+	r := newRig(t)
+	release := make(chan struct{})
+	rc := r.receiver(func(int, http.ResponseWriter) { <-release })
+	w := r.webhook(rc.URL)
 	edit := func(f func(*fanfare.Webhook)) {
 		_, err := r.store.UpdateWebhook(t.Context(), r.account, w.ID, 0, nil, func(w *fanfare.Webhook) error { f(w); return nil })
 		r.ok(err)
 	}
 	edit(func(w *fanfare.Webhook) { w.Disabled = &fanfare.Disabled{By: fanfare.DisabledByUser} })
-	reg := registry.New(r.store, r.keyring, registry.Options{})
-	r.ok(reg.Load(t.Context()))
-	d := testNode{Dispatcher: New(r.store, reg, nil, Options{})} // nothing but this test renews
-	d.queue.slots = 0                                            // and nobody sends
-	d.queue.push([]*delivery{{webhook: w.ID, account: r.account, hook: reg.Snapshot().Webhook(w.ID), event: &event{}}})
-	r.ok(r.store.DeleteWebhook(t.Context(), r.account, gone.ID, 0))
+	d := r.node(Options{})
+	matched := d.reg.Snapshot().Webhook(w.ID)
 	edit(func(w *fanfare.Webhook) { w.Disabled, w.MaxInFlight = nil, 1 })
-	r.ok(d.join(t.Context()))
-	if reg.Snapshot().Webhook(gone.ID) != nil {
-		t.Error("it may send to a webhook that was deleted while it could not know")
+	r.ok(d.reg.CatchUp(t.Context()))
+	// What was matched before comes into the queue after.
+	var ds []*delivery
+	for n := range 5 {
+		ds = append(ds, &delivery{
+			event: &event{id: fanfare.EventID(d.node.floor()+1, uint64(n)), data: []byte(`{}`)}, webhook: w.ID, account: r.account,
+			owner: d.node.id(), hook: matched, trigger: fanfare.TriggerFirst, firstAt: time.Now(), queuedAt: time.Now(),
+		})
 	}
-	if limit := d.queue.hooks[w.ID].endpoint.limit; limit != 1 {
-		t.Errorf("it may send %d at once to a webhook that was enabled for one", limit)
+	d.enqueue(ds)
+	for range ds {
+		r.next(rc)
+		if flying := d.queue.inFlight(); flying != 1 || len(rc.got) > 0 {
+			t.Errorf("%d at once", flying)
+		}
+		release <- struct{}{}
 	}
 }
 

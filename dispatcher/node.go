@@ -130,7 +130,7 @@ func (d *Dispatcher) join(ctx context.Context) error {
 }
 
 // renew asks for another term. A node that may start no request by then first learns what has changed since it
-// could: a webhook may be gone, or may be sent less at once.
+// could: a webhook may be gone.
 func (d *Dispatcher) renew(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, renewEvery)
 	defer cancel()
@@ -144,7 +144,6 @@ func (d *Dispatcher) renew(ctx context.Context) error {
 		if err := d.registry.CatchUp(ctx); err != nil {
 			return err
 		}
-		d.startSenders(d.queue.refresh(d.registry.Snapshot()))
 	}
 	d.node.held(sent, l)
 	return nil

@@ -88,19 +88,38 @@ func (q *queue) push(ds []*delivery) (start int, over []*delivery) {
 			q.drop(h, now)
 			continue
 		}
-		if d.event.queued == 0 && d.event.data != nil {
-			if q.bytes += d.event.size(); q.bytes > q.maxBytes {
-				q.bytes -= d.event.size()
-				d.event.data, d.event.destinations = nil, nil
-			}
-		}
-		d.event.queued++
-		h.waiting.push(d)
-		h.account.waiting++
-		q.waiting++
+		q.enter(h, d)
 		q.ready(h, now)
 	}
 	return q.start(now), over
+}
+
+// enter puts a delivery at the end of a queue. What is beyond the bytes that may wait is read again later.
+func (q *queue) enter(h *hookQueue, d *delivery) {
+	if d.event.queued == 0 && d.event.data != nil {
+		if q.bytes += d.event.size(); q.bytes > q.maxBytes {
+			q.bytes -= d.event.size()
+			d.event.data, d.event.destinations = nil, nil
+		}
+	}
+	d.event.queued++
+	h.waiting.push(d)
+	h.account.waiting++
+	q.waiting++
+}
+
+// putBack queues a delivery again that left by what was known of its webhook before w: its endpoint, or how
+// much that can bear, may be another.
+func (q *queue) putBack(d *delivery, w *registry.Webhook) {
+	now := time.Now()
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	h := q.hook(d.webhook, d.account, w)
+	h.flying--
+	h.account.flying--
+	q.flying--
+	q.enter(h, d)
+	q.ready(h, now)
 }
 
 // start is how many senders the caller must start now: one, if something is ready that no other may be
@@ -187,7 +206,7 @@ func (q *queue) nextHook(a *accountQueue, now time.Time) *hookQueue {
 // depart sends a webhook's oldest delivery on its way.
 func (q *queue) depart(h *hookQueue, now time.Time) *delivery {
 	d := h.waiting.pop()
-	d.endpoint = h.endpoint.state()
+	d.hook, d.endpoint = h.hook, h.endpoint.state()
 	// Only an endpoint that answers soon tells whether it is slots that are missing.
 	since := later(d.queuedAt, h.heldAt)
 	if a := h.account; h.endpoint.brisk && now.Sub(since) > maxWait && later(q.shortAt, a.shortAt).After(since) &&

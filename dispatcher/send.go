@@ -78,7 +78,12 @@ func (d *Dispatcher) sender() {
 		if dl == nil {
 			return
 		}
-		o, learned := d.send(dl)
+		w, gone := d.lookup(dl)
+		if w != nil && w.Enabled() && dl.behind(w) {
+			d.queue.putBack(dl, w)
+			continue
+		}
+		o, learned := d.send(dl, w, gone)
 		d.recorder.add(o)
 		d.park(d.queue.done(dl, learned))
 	}
@@ -112,9 +117,14 @@ func (d *Dispatcher) paceLoop(ctx context.Context) {
 // nothing: the recorder's fence sees to that.
 func (d *Dispatcher) mine(dl *delivery) bool { return dl.owner == d.node.id() && d.node.mayStart() }
 
-// send brings a delivery to its next outcome: an attempt, or a decision without one.
-func (d *Dispatcher) send(dl *delivery) (store.Outcome, lesson) {
-	w, gone := d.lookup(dl)
+// behind reports whether the queue let the delivery go by less than w says.
+func (dl *delivery) behind(w *registry.Webhook) bool {
+	return dl.destination == 0 && (dl.hook == nil || dl.hook.Version < w.Version)
+}
+
+// send brings a delivery to its next outcome: an attempt, or a decision without one. Without a webhook it is gone
+// that says why.
+func (d *Dispatcher) send(dl *delivery, w *registry.Webhook, gone fanfare.Reason) (store.Outcome, lesson) {
 	now := d.node.now()
 	switch {
 	case w == nil && gone == "":

@@ -23,6 +23,7 @@ func (db *database) edit(h *hookRow) {
 	db.changes = append(db.changes, c)
 	db.raised[h.AccountID] = c.version
 	h.changedAt = time.Now()
+	h.Version++
 	db.flush()
 }
 
