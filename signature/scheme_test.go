@@ -1,6 +1,9 @@
 package signature_test
 
 import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"maps"
@@ -141,6 +144,16 @@ func TestSchemesRefuse(t *testing.T) {
 	}
 }
 
+// A receiver whose secret is not set must not accept what anybody can make: an HMAC with an empty key.
+func TestAnEmptyKeyIsNoKey(t *testing.T) {
+	mac := hmac.New(sha256.New, nil)
+	mac.Write([]byte(vectorBody))
+	forged := http.Header{"X-Signature": {hex.EncodeToString(mac.Sum(nil))}}
+	if err := plainScheme.Verify(forged, []byte(vectorBody), time.Now(), signature.Secret{}); !errors.Is(err, signature.ErrSignature) {
+		t.Error(err)
+	}
+}
+
 func TestASignedTimeIsCheckedAndAnUnsignedOneIsNot(t *testing.T) {
 	at, secret := time.Unix(vectorSeconds, 0), signature.GenerateSecret()
 	for name, scheme := range schemes {
@@ -190,7 +203,7 @@ func TestSeveralSecrets(t *testing.T) {
 		if err := scheme.Verify(h, []byte(vectorBody), at, newer); (err == nil) != several {
 			t.Errorf("%s, the newer one: %v", name, err)
 		}
-		for range scheme.Headers(vectorID, at, nil) {
+		for range scheme.Headers(vectorID, at, nil, signature.Secret{}) {
 			t.Errorf("%s: a header without a secret", name)
 		}
 		for range scheme.Headers(vectorID, at, nil, newer) {

@@ -26,7 +26,11 @@ func TestAnAccountIsReadAsItWasWritten(t *testing.T) {
 		ID: newID(), Name: "Ümläut", Metadata: []byte(`{"b":1,  "a":"\u0000"}`),
 		Settings: &fanfare.Settings{Signature: []byte(`[{"scheme":"standard"}]`)},
 	}
+	given := a.Settings
 	must(t, s.CreateAccount(t.Context(), &a, nil))
+	if diff := cmp.Diff(given, a.Settings); diff != "" {
+		t.Error(diff)
+	}
 	if a.Version != 1 || a.CreatedAt.IsZero() || a.UpdatedAt.IsZero() {
 		t.Errorf("what Postgres decides was not filled in: %+v", a)
 	}

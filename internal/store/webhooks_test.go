@@ -51,7 +51,11 @@ func TestAWebhookIsReadAsItWasWritten(t *testing.T) {
 		},
 		Care: &fanfare.Care{Emails: []string{"a@example.com"}, Policy: []byte(`{"disable":false}`)},
 	}
+	given := w
 	must(t, s.CreateWebhook(t.Context(), &w, SealedSecret{ID: newID(), Sealed: []byte("s")}, 10, nil))
+	if diff := cmp.Diff([]any{given.Options, given.Wishes}, []any{w.Options, w.Wishes}); diff != "" {
+		t.Error(diff)
+	}
 	if w.Version != 1 || w.CreatedAt.IsZero() || w.Disabled.At.IsZero() {
 		t.Errorf("what Postgres decides was not filled in: %+v", w)
 	}
@@ -61,9 +65,9 @@ func TestAWebhookIsReadAsItWasWritten(t *testing.T) {
 		t.Error(diff)
 	}
 
-	var given *fanfare.Webhook
+	var within *fanfare.Webhook
 	edited, err := s.UpdateWebhook(t.Context(), account, w.ID, 1, nil, func(w *fanfare.Webhook) error {
-		given = w
+		within = w
 		w.Disabled, w.RetrySchedule, w.EventTypes, w.URL = nil, nil, []string{"*"}, "https://example.org"
 		w.Timeout, w.IncludeSubaccounts, w.MaxInFlight, w.RateLimit, w.Metadata, w.Name = time.Second, false, 1, fanfare.RateLimit{}, nil, ""
 		w.Wishes, w.Options = nil, &fanfare.Options{}
@@ -71,7 +75,7 @@ func TestAWebhookIsReadAsItWasWritten(t *testing.T) {
 		return nil
 	})
 	must(t, err)
-	if edited != given {
+	if edited != within {
 		t.Error("what edit was given is not what was answered")
 	}
 	want := &fanfare.Webhook{
