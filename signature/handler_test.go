@@ -187,6 +187,56 @@ func TestRequestsAboutOneEventAreHandedOnOneAfterTheOther(t *testing.T) {
 	}
 }
 
+func TestHandlerGoesByTheStatusThatWasSent(t *testing.T) {
+	for name, test := range map[string]struct {
+		next    func(w http.ResponseWriter)
+		handled bool
+	}{
+		"nothing written": {func(http.ResponseWriter) {}, true},
+		"two statuses":    {func(w http.ResponseWriter) { w.WriteHeader(500); w.WriteHeader(200) }, false},
+		"a body first":    {func(w http.ResponseWriter) { io.WriteString(w, "ok"); w.WriteHeader(500) }, true},
+		"hints first":     {func(w http.ResponseWriter) { w.WriteHeader(103); w.WriteHeader(500) }, false},
+	} {
+		h := newHandled()
+		times := 0
+		h.Next = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			times++
+			test.next(w)
+		})
+		for range 2 {
+			h.status(h.signed("a", "body"))
+		}
+		if handled := times == 1; handled != test.handled {
+			t.Errorf("%s: handed on %d times", name, times)
+		}
+	}
+}
+
+func TestAnEventIsRememberedAlthoughItsSenderIsGone(t *testing.T) {
+	h := newHandled()
+	h.Seen = &heeding{Seen: signature.Remember(1)}
+	ctx, hangUp := context.WithCancel(t.Context())
+	next := h.Next
+	h.Next = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		next.ServeHTTP(w, r)
+		hangUp()
+	})
+	h.status(h.signed("a", "body").WithContext(ctx))
+	if h.status(h.signed("a", "body")); len(h.bodies) != 1 {
+		t.Errorf("handed on %d times", len(h.bodies))
+	}
+}
+
+// heeding gives up with its context, as a database does.
+type heeding struct{ signature.Seen }
+
+func (h *heeding) Add(ctx context.Context, id string) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return h.Seen.Add(ctx, id)
+}
+
 func TestHandlerTellsOfAnEventThatCannotBeRemembered(t *testing.T) {
 	h := newHandled()
 	var told error
