@@ -1,9 +1,9 @@
 package shape
 
 import (
-	"bytes"
 	"fmt"
 	"strconv"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/fanfare-webhooks/fanfare"
@@ -20,8 +20,9 @@ const maxForm = 1 << 20
 // false are their text; null, {} and [] are empty. Everything stands in the order in which it was
 // published. A space is %20, which those take for one who do not know +.
 //
-// A form cannot say: a name that is empty or has a bracket, a name that stands twice in its object, half
-// of a surrogate pair.
+// A form cannot say: a name that is empty, only space (which PHP reads as []) or has a bracket or U+0000, a
+// name that stands twice in its object, half of a surrogate pair. Nor does it tell an object whose names are numbers
+// from a list; that is left to receivers.
 func (s *Shape) form(e *fanfare.Event, data []byte) ([]byte, error) {
 	if !utf8.Valid(data) {
 		return nil, errNotJSON
@@ -146,9 +147,11 @@ func (w *formWriter) enter(inner []byte, outer int) (m member) {
 	switch {
 	case !sound:
 		w.cannot("a name in %s has half of a surrogate pair", w.place())
-	case name == "":
-		w.cannot("a name in %s is empty", w.place())
-	case bytes.ContainsAny([]byte(name), "[]"):
+	case strings.Trim(name, " \t\r\n\v\f") == "":
+		w.cannot("a name in %s is empty or only space", w.place())
+	case strings.Contains(name, "\x00"):
+		w.cannot("a name in %s holds U+0000, which many read as its end", w.place())
+	case strings.ContainsAny(name, "[]"):
 		w.cannot("a name in %s has a bracket, which would be read as nesting: %s", w.place(), excerpt([]byte(name)))
 	}
 	if m.from = len(w.dst); m.from > 0 {

@@ -40,8 +40,10 @@ func TestWhatAFormCannotSayIsRefusedWithTheReason(t *testing.T) {
 	for data, want := range map[string]string{
 		`{"a":"x\ud800"}`:               `"a" is a text with half of a surrogate pair`,
 		`{"a":{"\udc00":1}}`:            `a name in "a" has half of a surrogate pair`,
-		`{"a":{"":1}}`:                  `a name in "a" is empty`,
-		`{"":1}`:                        `a name in the data is empty`,
+		`{"a":{"":1}}`:                  `a name in "a" is empty or only space`,
+		`{"a":{" \t\r\n\f\u000b":1}}`:   `a name in "a" is empty or only space`,
+		`{"a":{"b\u0000":1}}`:           `a name in "a" holds U+0000, which many read as its end`,
+		`{"":1}`:                        `a name in the data is empty or only space`,
 		`{"a":{"b":[{"c]":1}]}}`:        `a name in "a[b][0]" has a bracket, which would be read as nesting: "c]"`,
 		`{"a[b]":1}`:                    `a name in the data has a bracket, which would be read as nesting: "a[b]"`,
 		`{"a":1,"b":2,"\u0061":3}`:      `"a" stands in the data twice`,
