@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -158,7 +159,7 @@ func (i *importing) one(ctx context.Context, p *plan) error {
 	var refused *problem
 	if errors.As(err, &refused) {
 		for _, f := range refused.Errors {
-			p.faults = append(p.faults, finding{p.origin(f.Pointer), f.Detail})
+			p.faults = append(p.faults, p.refused(f.Pointer, f.Detail))
 		}
 		if len(refused.Errors) == 0 {
 			p.faults = append(p.faults, finding{"", refused.Detail})
@@ -253,16 +254,19 @@ func (f finding) String() string {
 	return f.field + ": " + f.text
 }
 
-// origin is where in the export a member of the body came from.
-func (p *plan) origin(pointer string) string {
+// refused is a fault of the body, in the words of the export.
+func (p *plan) refused(pointer, detail string) finding {
 	member, rest, _ := strings.Cut(strings.TrimPrefix(pointer, "/"), "/")
+	if n, err := strconv.Atoi(rest); err == nil && member == "event_types" && n < len(p.body.EventTypes) {
+		detail, rest = p.body.EventTypes[n]+" "+detail, ""
+	}
 	if field, ok := p.fields[member]; ok {
 		member = field
 	}
 	if rest != "" {
 		member += "/" + rest
 	}
-	return member
+	return finding{member, detail}
 }
 
 // shown is the body without what is secret.

@@ -187,7 +187,7 @@ func TestWhatTheNodeRefusesIsReportedInTheWordsOfTheExport(t *testing.T) {
 		return 0, ""
 	}
 	report, err := run(t, n.options("kazoo"), `[{"id":"1","name":"bad","uri":"http://10.0.0.1","hook":"x","format":"json"},{"id":"2","name":"good","uri":"u","hook":"y","format":"json"}]`)
-	want := "line 1: bad: NOT IMPORTED\n  uri: is not allowed\n  hook/0: is not in the catalog\n  timeout: t\nline 1: good: created w0\n1 created, 0 there already, 1 not imported\n"
+	want := "line 1: bad: NOT IMPORTED\n  uri: is not allowed\n  hook: x is not in the catalog\n  timeout: t\nline 1: good: created w0\n1 created, 0 there already, 1 not imported\n"
 	if !errors.Is(err, importer.ErrIncomplete) || report != want {
 		t.Errorf("%v\n%s", err, report)
 	}
