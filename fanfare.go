@@ -220,7 +220,7 @@ const (
 	ReasonWebhookDisabled Reason = "webhook_disabled" // discarded
 	ReasonWebhookDeleted  Reason = "webhook_deleted"  // discarded
 	ReasonAccountDeleted  Reason = "account_deleted"  // discarded
-	ReasonGone            Reason = "gone"             // discarded: this attempt's 410 disabled the webhook
+	ReasonGone            Reason = "gone"             // discarded: this attempt's 410 disabled the webhook, or it was for a one-off destination
 )
 
 // Trigger says why an attempt was made.

@@ -13,6 +13,7 @@ import (
 	"github.com/fanfare-webhooks/fanfare"
 	"github.com/fanfare-webhooks/fanfare/internal/seal"
 	"github.com/fanfare-webhooks/fanfare/internal/store"
+	"github.com/fanfare-webhooks/fanfare/registry"
 	"github.com/fanfare-webhooks/fanfare/signature"
 )
 
@@ -246,6 +247,20 @@ func TestDestinationsWaitWhileNothingSignsThem(t *testing.T) {
 	}
 }
 
+func TestASecretThatWasMadeJustNowIsAskedForBeforeADestinationIsSentWithout(t *testing.T) {
+	r := newRig(t)
+	reg := registry.New(r.store, r.keyring, registry.Options{})
+	r.ok(reg.Load(t.Context()))
+	d := New(r.store, reg, nil, Options{}) // its registry does not run
+	r.signing()
+
+	w, _ := d.lookup(&delivery{event: &event{}, account: r.account, destination: 1, queuedAt: time.Now()})
+
+	if len(w.Secrets(time.Now())) != 1 {
+		t.Error("nothing signs")
+	}
+}
+
 // A dump of the database is no way to redirect what others publish.
 func TestDestinationsOfAnotherEventDoNotOpen(t *testing.T) {
 	r := newRig(t)
@@ -354,6 +369,27 @@ func TestAHostThatIsDownIsProbedOnceWhateverIsOwedToIt(t *testing.T) {
 			t.Errorf("%d are claimed as its probe", n)
 		}
 	})
+}
+
+func TestAllThatShareAQueueAreClaimedForWhenItHasRoomAgain(t *testing.T) {
+	q := testQueue(100, 1000, 4, 1<<20)
+	q.push(oneOffs(1, "host", 0, 4))
+	promised := make(promises)
+	for _, number := range []int{0, 3} {
+		if n, again := q.room(destinationID(id(1), "host", number), nil, 1000, promised); n != 0 || !again.IsZero() {
+			t.Fatalf("%d are claimed without room, and asked for again at %v", n, again)
+		}
+	}
+
+	taken(q, 4)
+	for _, d := range oneOffs(1, "host", 0, 4) {
+		q.done(d, lesson{kind: succeeded, url: oneOffURL})
+	}
+
+	due, _ := q.due.pop(time.Now(), 10)
+	if !slices.Contains(due, destinationID(id(1), "host", 0)) || !slices.Contains(due, destinationID(id(1), "host", 3)) || len(due) != 2 {
+		t.Errorf("claimed for: %v", due)
+	}
 }
 
 func TestAHostThatFailedIsForgottenInTime(t *testing.T) {

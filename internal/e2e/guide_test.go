@@ -45,7 +45,7 @@ func TestTheExamplesOfTheGuideAboutRequestsAreTrue(t *testing.T) {
 		case "json event":
 			publishVerbatim(n, body)
 		case "http":
-			n.shows(fmt.Sprintf("guide-%d", shown), body)
+			n.shows(fmt.Sprintf("guide-%d", shown), "hooks", body)
 		default:
 			t.Errorf("a block is for %q", kind)
 		}
@@ -55,8 +55,9 @@ func TestTheExamplesOfTheGuideAboutRequestsAreTrue(t *testing.T) {
 	}
 }
 
-// shows holds what an echo receiver got against a request in a guide; … there stands for anything.
-func (n *node) shows(echo, want string) {
+// shows holds what an echo receiver got against a request in a guide, where it is called path; … there stands for
+// anything.
+func (n *node) shows(echo, path, want string) {
 	n.Helper()
 	var got page[echoed]
 	n.until("a request arrives", func() bool {
@@ -66,7 +67,7 @@ func (n *node) shows(echo, want string) {
 	head, body, _ := strings.Cut(want, "\n\n")
 	lines := strings.Split(head, "\n")
 	r := got.Data[0]
-	target := strings.Replace(r.Path, "/echo/"+echo, "/hooks", 1)
+	target := strings.Replace(r.Path, "/echo/"+echo, "/"+path, 1)
 	if r.Query != "" {
 		target += "?" + r.Query
 	}
