@@ -5,6 +5,7 @@ ALTER TABLE outbox ADD COLUMN name text;
 COMMENT ON COLUMN outbox.name IS 'what it is: of an event, its type';
 COMMENT ON COLUMN outbox.due_at IS 'when it is to be handed over next; who takes it in hand moves this ahead';
 CREATE INDEX outbox_kind_due ON outbox (kind, due_at);
+CREATE INDEX outbox_created ON outbox (created_at);
 DROP INDEX outbox_due;
 
 -- Rows are updated in place: a column that is updated must not get an index.
@@ -27,6 +28,6 @@ COMMENT ON COLUMN exhaustions.due_at IS 'when an event may tell of them';
 
 DROP TABLE exhaustions;
 CREATE INDEX outbox_due ON outbox (due_at);
-DROP INDEX outbox_kind_due;
+DROP INDEX outbox_created, outbox_kind_due;
 COMMENT ON COLUMN outbox.due_at IS NULL;
 ALTER TABLE outbox DROP COLUMN name;

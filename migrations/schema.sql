@@ -482,6 +482,8 @@ CREATE INDEX idempotency_keys_event ON public.idempotency_keys USING btree (even
 
 CREATE INDEX open_groups_owner ON public.open_groups USING btree (owner);
 
+CREATE INDEX outbox_created ON public.outbox USING btree (created_at);
+
 CREATE INDEX outbox_kind_due ON public.outbox USING btree (kind, due_at);
 
 CREATE INDEX retries_account ON public.retries USING btree (account_id, event_id);

@@ -111,7 +111,7 @@ func Start(ctx context.Context, c *Config, log *slog.Logger) (a *App, err error)
 	if err := a.serveAdmin(c, newAdmin(s, reg, d, metrics)); err != nil {
 		return a, err
 	}
-	if err := reg.Load(ctx); err != nil {
+	if err := loadRegistry(ctx, reg); err != nil {
 		return a, err
 	}
 	a.background("registry", reg.Run)

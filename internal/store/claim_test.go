@@ -273,7 +273,7 @@ func TestTheBacklogCountsWhatIsDueAndHowLongItHasWaited(t *testing.T) {
 	f.retry(t, e[0], uuid.New(), uuid.Nil, ago(-time.Hour))
 
 	if _, err := f.Exec(t.Context(), `
-		INSERT INTO outbox (id, kind, account_id, body, due_at) VALUES ($1, 'event', $2, '', now() - interval '90 s')`, uuid.New(), f.account); err != nil {
+		INSERT INTO outbox (id, kind, account_id, body, created_at) VALUES ($1, 'event', $2, '', now() - interval '90 s')`, uuid.New(), f.account); err != nil {
 		t.Fatal(err)
 	}
 	got, err := f.Backlog(t.Context())

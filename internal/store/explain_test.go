@@ -56,6 +56,8 @@ func loadedLog(t *testing.T) *logFixture {
 			FROM generate_series(1, 20000) i`,
 		`INSERT INTO idempotency_keys (account_id, key, event_id, request_hash) SELECT account_id, id::text, id, '' FROM events`,
 		`INSERT INTO open_groups (id, owner, first, last) SELECT gen_random_uuid(), $4, id, id FROM events LIMIT 100`,
+		`INSERT INTO outbox (id, kind, account_id, body, due_at)
+			SELECT gen_random_uuid(), CASE WHEN i % 2 = 0 THEN 'event' ELSE 'mail' END, $1, '', now() + i * interval '1 s' FROM generate_series(1, 20000) i`,
 		`INSERT INTO webhook_health SELECT id, now(), $4, account_id, 1, 0, '{1}' FROM events`,
 	} {
 		args := []any{f.account, start.UnixMilli(), hooks, f.node}
@@ -148,10 +150,14 @@ func TestHotStatementsUseTheirIndexes(t *testing.T) {
 		"tail":                  {[]any{group[0], 500, int64(1 << 20)}, []string{"_id_idx (id >="}},
 		"ends of the log":       {nil, []string{"_id_idx"}},
 		"write health":          {[]any{events, times, of, of, ints, ints, ints, slices.Repeat([]string{"{1}"}, many)}, nil},
+		"claim of the outbox":   {[]any{store.OutboxEvent, 100, time.Minute}, []string{"outbox_kind_due", "due_at <="}},
+		"finish the outbox":     {[]any{events}, []string{"outbox_pkey"}},
+		"postpone the outbox":   {[]any{events, slices.Repeat([]time.Duration{time.Minute}, many)}, []string{"outbox_pkey"}},
+		"count exhaustions":     {[]any{of, events, of, times, group[0], group[last], of[:1], of[:1], [][]byte{{'x'}}}, []string{"attempts_p"}},
 		"note failing":          {[]any{events, of, times}, nil},
 	}
 	large := get[[]string](t, f, `SELECT array_agg(relname::text) FROM pg_class WHERE relkind = 'r' AND relpages > 20`)
-	for _, table := range []string{"accounts", "retries", "idempotency_keys", "health_now"} {
+	for _, table := range []string{"accounts", "retries", "idempotency_keys", "health_now", "outbox"} {
 		if !slices.Contains(large, table) {
 			t.Fatalf("%s is not large enough to show anything", table)
 		}

@@ -211,7 +211,7 @@ type Backlog struct {
 	OpenGroups int64
 	Due        int64         // free retries that are due, counted up to 10,000
 	OldestDue  time.Duration // how long the longest-due has waited
-	OutboxAge  time.Duration // how long the oldest row of the outbox has waited since it was due, failed tries included
+	OutboxAge  time.Duration // how long the oldest row of the outbox has waited
 }
 
 const backlogSQL = dueWebhooks + `
@@ -226,9 +226,7 @@ SELECT (SELECT count(*) FROM open_groups),
 		) due
 	),
 	greatest(coalesce(extract(epoch FROM clock_timestamp() - (SELECT min(due_at) FROM w)), 0), 0)::float8,
-	greatest(coalesce(extract(epoch FROM clock_timestamp() - (
-		SELECT min(CASE tries WHEN 0 THEN due_at ELSE least(created_at, due_at) END) FROM outbox
-	)), 0), 0)::float8`
+	greatest(coalesce(extract(epoch FROM clock_timestamp() - (SELECT min(created_at) FROM outbox)), 0), 0)::float8`
 
 // Backlog counts what waits. It looks at no row that is not due, however many there are.
 func (s *Store) Backlog(ctx context.Context) (b Backlog, err error) {
