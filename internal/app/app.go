@@ -119,7 +119,7 @@ func Start(ctx context.Context, c *Config, log *slog.Logger) (a *App, err error)
 		return a, err
 	}
 	a.background("dispatcher", d.Run)
-	events := outbox.New(s, store.OutboxEvent, outbox.Events(d, log), outbox.Options{Before: s.TellExhaustions, Log: log})
+	events := outbox.New(s, store.OutboxEvent, outbox.Events(d, log), outbox.Options{Before: s.TellExhaustions, Term: 20 * time.Second, Log: log})
 	a.background("outbox", events.Run)
 	policies := func() disabler.Policies { return reg.Snapshot() }
 	a.background("disabler", disabler.New(s, policies, disabler.Options{Disabled: d.CountDisabled, Log: log}).Run)

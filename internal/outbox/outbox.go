@@ -36,19 +36,18 @@ type Source interface {
 // ctx outlives a stop of the drain, but not the term for which the rows are ours.
 type Handle func(ctx context.Context, rows []store.OutboxRow) []error
 
-// Options of a drain. The zero value is fine.
+// Options of a drain. The zero value is fine. Handing over 100 rows must take less than Term by ten seconds.
 type Options struct {
 	// Before is called at the beginning of each turn, for what makes rows out of something else.
 	Before func(ctx context.Context) error
 	Poll   time.Duration // how often rows are asked for without a hint; 0: 2 s
+	Term   time.Duration // for how long rows are taken: what a dead node had in hand waits for so long; 0: 1 min
 	Log    *slog.Logger
 }
 
 const (
 	// lot is the most rows of one call of a [Handle].
 	lot = 100
-	// term is for how long rows are taken. It is longer than handing a lot over may take.
-	term = time.Minute
 	// finishDeadline bounds a statement that says what became of rows.
 	finishDeadline = 5 * time.Second
 	// A row waits for firstWait after its first try that failed, and ever longer, up to maxWait.
@@ -70,6 +69,9 @@ type Drain struct {
 func New(s Source, kind store.OutboxKind, handle Handle, o Options) *Drain {
 	if o.Poll == 0 {
 		o.Poll = 2 * time.Second
+	}
+	if o.Term == 0 {
+		o.Term = time.Minute
 	}
 	d := &Drain{source: s, kind: kind, handle: handle, options: o, log: o.Log}
 	if d.log == nil {
@@ -106,11 +108,11 @@ func (d *Drain) turn(ctx context.Context) (more bool, err error) {
 			return false, err
 		}
 	}
-	rows, err := d.source.ClaimOutbox(ctx, d.kind, lot, term)
+	rows, err := d.source.ClaimOutbox(ctx, d.kind, lot, d.options.Term)
 	if err != nil || len(rows) == 0 {
 		return false, err
 	}
-	ours, cancel := context.WithTimeout(context.WithoutCancel(ctx), term-2*finishDeadline)
+	ours, cancel := context.WithTimeout(context.WithoutCancel(ctx), d.options.Term-2*finishDeadline)
 	errs := d.handle(ours, rows)
 	cancel()
 	return len(rows) == lot, d.settle(context.WithoutCancel(ctx), rows, errs)

@@ -23,6 +23,9 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 var errAway = errors.New("Postgres is away")
 
+// term is the default.
+const term = time.Minute
+
 // table is an outbox in memory, on the bubble's clock.
 type table struct {
 	mu   sync.Mutex // guards the rest
