@@ -153,7 +153,7 @@ func (s *Server) testEventType(ctx context.Context, hook *fanfare.Webhook, name 
 		// Names under a prefix stand together in the catalog's order: the first one after it, if any, that is
 		// chosen.
 		prefix := strings.TrimSuffix(p, "*")
-		types, err := s.store.EventTypes(ctx, prefix, 1+len(fanfare.OperationalTypes()))
+		types, err := s.store.EventTypes(ctx, nil, prefix, 1+len(fanfare.OperationalTypes()))
 		if err != nil {
 			return nil, err
 		}

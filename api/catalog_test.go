@@ -134,3 +134,34 @@ func TestWhatTheDispatcherFindsWrongWithDataHasItsPointer(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 }
+
+func TestTheCatalogIsListedByGroup(t *testing.T) {
+	w := newWorld(t)
+	for name, group := range map[string]string{"a": "Calls & more", "b": "", "c": "Calls & more", "d": "Other"} {
+		w.call("PUT", "/v1/event-types/"+name, platformKey, map[string]any{"group": group}).want(201)
+	}
+	names := func(r *reply) (list []string) {
+		t.Helper()
+		all, _ := r.want(200).get("data").([]any)
+		for _, e := range all {
+			list = append(list, e.(map[string]any)["name"].(string))
+		}
+		return list
+	}
+	for query, want := range map[string][]string{
+		"": {"a", "b", "c", "d"}, "?group=Calls+%26+more": {"a", "c"}, "?group=": {"b"}, "?group=None": nil,
+	} {
+		if got := names(w.call("GET", "/v1/event-types"+query, "", nil)); !slices.Equal(got, want) {
+			t.Errorf("%q: %q", query, got)
+		}
+	}
+	first := w.call("GET", "/v1/event-types?group=Calls+%26+more&limit=1", "", nil).want(200)
+	if got := names(w.call("GET", "/v1/event-types?group=Calls+%26+more&after="+first.str("next"), "", nil)); !slices.Equal(got, []string{"c"}) {
+		t.Errorf("the second page: %q", got)
+	}
+	for _, bad := range []string{"%00", "%ff", strings.Repeat("a", 201)} {
+		if got := w.call("GET", "/v1/event-types?group="+bad, "", nil).want(422).problems(); got[0] != "group invalid_text" {
+			t.Errorf("%.10s: %q", bad, got)
+		}
+	}
+}

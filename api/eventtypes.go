@@ -1,8 +1,10 @@
 package api
 
 import (
+	"fmt"
 	"net/http"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/gorilla/mux"
 
@@ -36,11 +38,18 @@ func validPattern(pattern string) bool {
 }
 
 func (s *Server) listEventTypes(c *call) (answer, error) {
+	var group *string
+	if text, ok := c.param("group"); ok {
+		group = &text
+		if strings.Contains(text, "\x00") || utf8.RuneCountInString(text) > maxName || !utf8.ValidString(text) {
+			c.faults.param("group", codeInvalidText, fmt.Sprintf("is not a text of at most %d characters", maxName))
+		}
+	}
 	p, err := s.page(c, 0, "event-types")
 	if err != nil {
 		return answer{}, err
 	}
-	rows, err := s.store.EventTypes(c.r.Context(), string(p.place), p.limit+1)
+	rows, err := s.store.EventTypes(c.r.Context(), group, string(p.place), p.limit+1)
 	if err != nil {
 		return answer{}, err
 	}

@@ -16,10 +16,11 @@ import (
 
 	"github.com/fanfare-webhooks/fanfare"
 	"github.com/fanfare-webhooks/fanfare/api"
+	"github.com/fanfare-webhooks/fanfare/internal/catalog"
 )
 
 // fence is a block of a guide that says what it is for: ```json filter
-var fence = regexp.MustCompile("(?s)```json ([^\n]+)\n(.*?)\n```")
+var fence = regexp.MustCompile("(?s)```(?:json|yaml|text) ([^\n]+)\n(.*?)\n```")
 
 // chosenBy is whether the webhook of a guide is sent an event, by the registry that publishing asks.
 func (w *world) chosenBy(account, eventType string, data []byte) bool {
@@ -31,7 +32,7 @@ func (w *world) chosenBy(account, eventType string, data []byte) bool {
 }
 
 func TestTheExamplesOfTheGuidesAboutEventsAreTrue(t *testing.T) {
-	for guide, events := range map[string]int{"choosing-events": 30, "operational-events": 7} {
+	for guide, events := range map[string]int{"choosing-events": 30, "operational-events": 7, "catalog": 2} {
 		t.Run(guide, func(t *testing.T) { tryGuide(t, guide, events) })
 	}
 }
@@ -51,6 +52,7 @@ func tryGuide(t *testing.T, guide string, least int) {
 		filter  string // that was given last; "": the webhook has none
 		last    *reply
 		events  int
+		said    string // by what reads catalog files
 	)
 	make := func(body string) {
 		account = w.account("")
@@ -103,6 +105,21 @@ func tryGuide(t *testing.T, guide string, least int) {
 					}
 				}
 			}
+		case kind == "event" || kind == "refused-event":
+			events++
+			want := map[string]int{"event": 202, "refused-event": 422}[kind]
+			last = w.call("POST", "/v1/accounts/"+w.account("")+"/events", platformKey, body).want(want)
+		case kind == "errors":
+			var want any
+			if err := json.Unmarshal([]byte(body), &want); err != nil || !equalJSON(want, last.get("errors")) {
+				t.Errorf("%s, the guide says %s", last.body, body)
+			}
+		case kind == "catalog" || kind == "refused":
+			said = w.applied(body, kind == "refused")
+		case kind == "diff" || kind == "faults":
+			if said != body {
+				t.Errorf("%s\nthe guide says\n%s", said, body)
+			}
 		case kind == "answer":
 			var want, got any
 			if err := json.Unmarshal([]byte(body), &want); err != nil {
@@ -118,6 +135,29 @@ func tryGuide(t *testing.T, guide string, least int) {
 	if events < least {
 		t.Errorf("only %d events were tried", events)
 	}
+}
+
+// applied applies a catalog file and is what that prints, or what is wrong with it.
+func (w *world) applied(file string, refused bool) string {
+	w.t.Helper()
+	types, faults := catalog.Parse([]byte(file))
+	if (len(faults) > 0) != refused {
+		w.t.Fatal(faults)
+	}
+	var said strings.Builder
+	for _, f := range faults {
+		said.WriteString(f.String() + "\n")
+	}
+	if !refused {
+		steps, err := w.store.ApplyCatalog(context.Background(), fanfare.OriginFile, types)
+		if err == nil {
+			err = catalog.Print(&said, steps, false)
+		}
+		if err != nil {
+			w.t.Fatal(err)
+		}
+	}
+	return strings.TrimSpace(said.String())
 }
 
 func equalJSON(a, b any) bool {

@@ -93,7 +93,7 @@ func (s *Server) routes() []route {
 		{method: "GET", path: account + "/signing-secrets", scope: fanfare.ScopeSecrets, handle: (*Server).listSigningSecrets},
 		{method: "POST", path: account + "/signing-secrets/rotate", scope: fanfare.ScopeWrite, body: maxBody, once: true, handle: (*Server).rotateSigningSecret},
 
-		{method: "GET", path: "/v1/event-types", handle: (*Server).listEventTypes, params: page},
+		{method: "GET", path: "/v1/event-types", handle: (*Server).listEventTypes, params: append([]string{"group"}, page...)},
 		{method: "GET", path: eventType, handle: (*Server).getEventType},
 		{method: "PUT", path: eventType, scope: fanfare.ScopeWrite, platform: true, body: maxPublishBody, handle: (*Server).putEventType},
 		{method: "DELETE", path: eventType, scope: fanfare.ScopeWrite, platform: true, handle: (*Server).deleteEventType},

@@ -20,18 +20,22 @@ import (
 	"github.com/fanfare-webhooks/fanfare/signature"
 )
 
-// beside starts a production node, in this process, on the database of n.
-func (n *node) beside() *node {
+// beside starts a production node, in this process, on the database of n, with more settings as pairs.
+func (n *node) beside(settings ...string) *node {
 	n.Helper()
 	sealing, err := os.ReadFile(filepath.Join(n.dir, "encryption.key"))
 	if err != nil {
 		n.Fatal(err)
 	}
-	c, err := app.LoadConfig(map[string]string{
+	environ := map[string]string{
 		"FANFARE_DATABASE_URL": n.cred.DatabaseURL, "FANFARE_ENCRYPTION_KEYS": strings.TrimSpace(string(sealing)),
 		"FANFARE_LISTEN": "127.0.0.1:0", "FANFARE_ADMIN_LISTEN": "127.0.0.1:0",
 		"FANFARE_EGRESS_ALLOW": "127.0.0.0/8", "FANFARE_ALLOW_HTTP": "true",
-	})
+	}
+	for i := 0; i < len(settings); i += 2 {
+		environ[settings[i]] = settings[i+1]
+	}
+	c, err := app.LoadConfig(environ)
 	if err != nil {
 		n.Fatal(err)
 	}

@@ -109,9 +109,11 @@ func (s *Store) EventType(ctx context.Context, name string) (*fanfare.EventType,
 	return &t, nil
 }
 
-// EventTypes lists the catalog in the order of names, from the first name after after.
-func (s *Store) EventTypes(ctx context.Context, after string, limit int) ([]fanfare.EventType, error) {
-	rows, err := s.pool.Query(ctx, `SELECT `+eventTypeColumns+` FROM event_types WHERE name > $1 ORDER BY name LIMIT $2`, after, limit)
+// EventTypes lists the catalog in the order of names, from the first name after after; with a group only
+// what is in it.
+func (s *Store) EventTypes(ctx context.Context, group *string, after string, limit int) ([]fanfare.EventType, error) {
+	rows, err := s.pool.Query(ctx, `SELECT `+eventTypeColumns+` FROM event_types
+WHERE name > $1 AND ($2::text IS NULL OR group_name = $2) ORDER BY name LIMIT $3`, after, group, limit)
 	list, err := collect(rows, err, scanEventType)
 	if err != nil {
 		return nil, fmt.Errorf("list event types: %w", err)

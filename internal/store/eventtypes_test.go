@@ -44,7 +44,7 @@ func TestAnEventTypeIsPutListedAndDeleted(t *testing.T) {
 		{"", 2, []string{"call.began", "call.ended"}},
 		{"call.ended", 2, []string{"user.left"}},
 	} {
-		list, err := s.EventTypes(t.Context(), c.after, c.limit)
+		list, err := s.EventTypes(t.Context(), nil, c.after, c.limit)
 		must(t, err)
 		var names []string
 		for _, e := range list {
