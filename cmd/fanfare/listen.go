@@ -37,6 +37,9 @@ func (a *access) flags(c *cobra.Command) {
 	c.MarkFlagsMutuallyExclusive("dev", "url")
 }
 
+// named reports whether a server was named, rather than left to be found.
+func (a *access) named() bool { return cmp.Or(a.target.URL, a.dev, os.Getenv("FANFARE_URL")) != "" }
+
 func (a *access) find() (listen.Target, error) {
 	t := a.target
 	if a.dev == "" {

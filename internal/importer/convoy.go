@@ -15,6 +15,7 @@ import (
 // convoyFields is where members of a webhook come from in Convoy's endpoints.
 var convoyFields = map[string]string{
 	"event_types": "filter_config/event_types", "timeout": "http_timeout", "secret": "secrets", "headers": "authentication", "format": "content_type",
+	"notification_emails": "support_email",
 }
 
 // subscription is what a subscription says about its endpoint.
@@ -138,6 +139,9 @@ func (o *Options) convoy(r *record, subscribed map[string]*subscription) *plan {
 		r.note("content_type", "%s is not known: sent as %s", kind, shape.JSON)
 	}
 	convoyPace(r, &body)
+	if email := r.text("support_email"); email != "" {
+		body.NotificationEmails = []string{email}
+	}
 	if text := r.text("description"); text != "" {
 		body.Metadata = map[string]string{"description": text}
 	}

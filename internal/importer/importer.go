@@ -111,6 +111,7 @@ type webhook struct {
 	Timeout            string            `json:"timeout,omitempty"`
 	RetrySchedule      *[]string         `json:"retry_schedule,omitempty"`
 	RateLimit          *rateLimit        `json:"rate_limit,omitempty"`
+	NotificationEmails []string          `json:"notification_emails,omitempty"`
 	Metadata           map[string]string `json:"metadata"`
 	Secret             string            `json:"secret,omitempty"`
 }
