@@ -51,3 +51,6 @@ func DataOf(body []byte) []byte {
 	}
 	return it.Data
 }
+
+// EnableLinkAt is the path of a link that was made at a time.
+var EnableLinkAt = linkPath

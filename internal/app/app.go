@@ -138,9 +138,10 @@ func Start(ctx context.Context, c *Config, log *slog.Logger) (a *App, err error)
 	if err != nil {
 		return a, err
 	}
-	if err := a.listen(c, handler); err != nil {
+	if err := a.listen(c, pages(c, handler, api.EnablePage(s, c.keyring, log))); err != nil {
 		return a, err
 	}
+	a.startMail(c, s)
 	// Before the server waits for the answers that are under way.
 	a.onStop(func(context.Context) error { end.Stop(); return nil })
 	return a, nil

@@ -3,8 +3,11 @@ package app
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/netip"
+	"net/url"
+	"os"
 	"reflect"
 	"strings"
 	"time"
@@ -13,6 +16,7 @@ import (
 
 	"github.com/fanfare-webhooks/fanfare"
 	"github.com/fanfare-webhooks/fanfare/internal/catalog"
+	"github.com/fanfare-webhooks/fanfare/internal/mail"
 	"github.com/fanfare-webhooks/fanfare/internal/seal"
 	"github.com/fanfare-webhooks/fanfare/internal/store"
 	"github.com/fanfare-webhooks/fanfare/retry"
@@ -36,6 +40,10 @@ type Config struct {
 	Retention      string        `env:"FANFARE_RETENTION" envDefault:"30d" doc:"How long events and attempts are kept; at least 9d, the longest retry schedule and two days."`
 	MaxInFlight    int           `env:"FANFARE_MAX_IN_FLIGHT" envDefault:"1000" doc:"Requests in flight at once."`
 	MaxConns       int           `env:"FANFARE_DATABASE_CONNS" envDefault:"10" doc:"Connections to Postgres for API calls; the engine uses up to 8 more."`
+	PublicURL      string        `env:"FANFARE_PUBLIC_URL" doc:"Where clients and owners of webhooks reach the public API, such as https://hooks.example.com: for links in mails."`
+	SMTPURL        string        `env:"FANFARE_SMTP_URL" doc:"The server that takes mails to owners of webhooks: smtp://user:password@host:587 with STARTTLS, or smtps://. ?tls=opportunistic or none asks for less. Unset: nobody is mailed."`
+	MailFrom       string        `env:"FANFARE_MAIL_FROM" doc:"Whom mails are from, such as Example webhooks <webhooks@example.com>. Required with FANFARE_SMTP_URL."`
+	MailTemplates  string        `env:"FANFARE_MAIL_TEMPLATES" doc:"A directory with templates in place of the service's own: warning, disabled, enabled and exhausted, each .txt and .html."`
 	LogLevel       string        `env:"FANFARE_LOG_LEVEL" envDefault:"info" doc:"debug, info, warn or error."`
 
 	// What only `fanfare dev` sets.
@@ -45,6 +53,9 @@ type Config struct {
 	retention     time.Duration
 	allow, deny   []netip.Prefix
 	eventTypes    []fanfare.EventType // of Catalog
+	mails         *mail.Templates
+	sender        mail.Sender // nil: nobody is mailed
+	keptMails     *mail.Kept  // shown at /dev/mail; nil: there are none
 }
 
 // minRetention is the longest retry schedule and two days.
@@ -116,6 +127,7 @@ func (c *Config) check() (faults []error) {
 	} else if c.retention < minRetention {
 		fault("FANFARE_RETENTION", "at least %s", retry.FormatDuration(minRetention))
 	}
+	c.checkMail(fault)
 	c.allow = prefixes(c.EgressAllow, "FANFARE_EGRESS_ALLOW", fault)
 	c.deny = prefixes(c.EgressDeny, "FANFARE_EGRESS_DENY", fault)
 	if c.Catalog != "" {
@@ -136,6 +148,37 @@ func (c *Config) check() (faults []error) {
 		fault("FANFARE_LOG_LEVEL", "debug, info, warn or error")
 	}
 	return faults
+}
+
+func (c *Config) checkMail(fault func(name, format string, args ...any)) {
+	if u, err := url.Parse(c.PublicURL); c.PublicURL != "" &&
+		(err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil) {
+		fault("FANFARE_PUBLIC_URL", "not of the form https://hooks.example.com")
+	}
+	var given fs.FS
+	if c.MailTemplates != "" {
+		given = os.DirFS(c.MailTemplates)
+		if info, err := os.Stat(c.MailTemplates); err != nil || !info.IsDir() {
+			fault("FANFARE_MAIL_TEMPLATES", "not a directory that can be read")
+		}
+	}
+	var err error
+	if c.mails, err = mail.LoadTemplates(given); err != nil {
+		fault("FANFARE_MAIL_TEMPLATES", "%w", err)
+	}
+	if c.SMTPURL == "" {
+		return
+	}
+	if c.MailFrom == "" {
+		fault("FANFARE_MAIL_FROM", "required with FANFARE_SMTP_URL")
+		return
+	}
+	s, err := mail.NewSMTP(c.SMTPURL, c.MailFrom)
+	if err != nil {
+		fault("FANFARE_SMTP_URL", "%w", err)
+		return
+	}
+	c.sender = s
 }
 
 func prefixes(texts []string, name string, fault func(name, format string, args ...any)) (ps []netip.Prefix) {

@@ -22,6 +22,7 @@ import (
 	"github.com/fanfare-webhooks/fanfare/api"
 	"github.com/fanfare-webhooks/fanfare/internal/catalog"
 	"github.com/fanfare-webhooks/fanfare/internal/devpg"
+	"github.com/fanfare-webhooks/fanfare/internal/mail"
 	"github.com/fanfare-webhooks/fanfare/internal/seal"
 	"github.com/fanfare-webhooks/fanfare/internal/store"
 	"github.com/fanfare-webhooks/fanfare/migrations"
@@ -169,6 +170,8 @@ func (o DevOptions) prepare(ctx context.Context, pg *devpg.Server, isNew bool) (
 		return nil, nil, err
 	}
 	c.allowLoopback, c.minRetryStep = !o.DenyLoopback, time.Second
+	c.keptMails = new(mail.Kept)
+	c.sender = c.keptMails
 	if _, err := migrations.Up(ctx, c.DatabaseURL); err != nil {
 		return nil, nil, err
 	}
@@ -313,6 +316,7 @@ Fanfare is up.
 
   API      %[1]s        (docs: %[1]s/docs)
   Echo     %[1]s/echo/demo/view   shows what the test receiver gets
+  Mail     %[1]s/dev/mail   shows what would be mailed
   Metrics  %[2]s/metrics
   Keys     %[3]s
 

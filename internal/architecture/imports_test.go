@@ -28,6 +28,7 @@ var allowed = map[string][]string{
 	"internal/store":   {".", "internal/weaken", uuid, pgx, "github.com/jackc/puddle/v2"},
 	"migrations":       {pgx, "github.com/pressly/goose/v3"},
 
+	"internal/mail":     {".", "internal/outbox", "internal/store", "retry", uuid, "github.com/wneessen/go-mail"},
 	"internal/disabler": {".", "internal/store", "retry", uuid},
 
 	"registry":   {".", "retry", "internal/store", "internal/seal", "internal/filter", "internal/schema", "internal/shape", "signature", uuid, prometheus},
@@ -45,7 +46,7 @@ var allowed = map[string][]string{
 	// It is a client of the API, on a developer's machine.
 	"internal/listen": {".", "internal/shape", "signature", uuid},
 	"internal/app": {
-		".", "api", "dispatcher", "registry", "retry", "migrations", "internal/store", "internal/catalog", "internal/disabler", "internal/outbox",
+		".", "api", "dispatcher", "registry", "retry", "migrations", "internal/store", "internal/catalog", "internal/disabler", "internal/mail", "internal/outbox",
 		"internal/tail", "internal/egress",
 		"internal/seal",
 		"internal/echo", "internal/devpg", "internal/version", uuid, prometheus, "github.com/caarlos0/env/v11",

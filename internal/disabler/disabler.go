@@ -201,7 +201,7 @@ func decide(l *store.Looked, f *store.Failing, j retry.HealthJudgement, samples 
 		e.Samples = append(e.Samples, retry.NewSample(s.EventID.String(), s.AttemptID.String(), s.StartedAt, s.Status, s.Error, s.ResponseBody))
 	}
 	evidence := e.JSON()
-	body := store.MailBody{At: now, Evidence: evidence}
+	body := store.MailBody{WebhookID: l.WebhookID, At: now, Evidence: evidence}
 	if j.Verdict == retry.HealthWarn {
 		l.Mails = append(l.Mails, store.OwedMail{Kind: store.MailWarning, Body: body.JSON()})
 		return
@@ -212,7 +212,7 @@ func decide(l *store.Looked, f *store.Failing, j retry.HealthJudgement, samples 
 
 // givenUp is a mail about deliveries that were given up, if there are any.
 func givenUp(f *store.Failing) []byte {
-	var body store.MailBody
+	body := store.MailBody{WebhookID: f.WebhookID}
 	for _, m := range f.Minutes {
 		if m.Exhausted > 0 && !m.At.Before(f.From) {
 			if body.Count == 0 {

@@ -2,52 +2,14 @@ package store
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5"
 
 	"github.com/fanfare-webhooks/fanfare"
 )
-
-// MailKind says what a mail is about.
-type MailKind string
-
-// The kinds of mail. Of each there is at most one a day for a webhook.
-const (
-	MailWarning   MailKind = "warning"   // it fails, and will be disabled
-	MailDisabled  MailKind = "disabled"  // it was disabled
-	MailEnabled   MailKind = "enabled"   // it was enabled again
-	MailExhausted MailKind = "exhausted" // deliveries were given up
-)
-
-// MailBody is what a mail is about, besides the webhook: how a row of the outbox keeps it.
-type MailBody struct {
-	At       time.Time       `json:"at"`
-	Evidence json.RawMessage `json:"evidence,omitempty"`
-	By       string          `json:"by,omitempty"`    // of [MailDisabled]: as [fanfare.Disabled] has it
-	Count    int             `json:"count,omitempty"` // of [MailExhausted]: deliveries
-	Since    time.Time       `json:"since,omitzero"`  // of [MailExhausted]: when the first of them was given up
-}
-
-// JSON is the form in which it is kept.
-func (b MailBody) JSON() []byte {
-	text, err := json.Marshal(b)
-	if err != nil {
-		panic(err) // evidence is JSON already
-	}
-	return text
-}
-
-// ParseMailBody reads it back.
-func ParseMailBody(text []byte) (b MailBody, err error) {
-	err = json.Unmarshal(text, &b)
-	return b, err
-}
 
 // Looked is what the disabler thinks of a webhook that it has looked at.
 type Looked struct {
@@ -60,12 +22,6 @@ type Looked struct {
 	DayAt     time.Time     // its last day need not be looked at before
 	Mails     []OwedMail
 	Disable   *Verdict // nil: nothing is disabled
-}
-
-// OwedMail is a mail about a webhook, unless there was one of its kind within a day.
-type OwedMail struct {
-	Kind MailKind
-	Body []byte
 }
 
 // Verdict disables a webhook, if it is still as it was when it was looked at.
@@ -179,29 +135,4 @@ func (s *Store) Settle(ctx context.Context, looked []Looked) (disabled []fanfare
 	}
 	s.bell.ring(OutboxMail)
 	return disabled, nil
-}
-
-// oweMail has the change post a mail about a webhook, unless there was one of its kind within a day.
-func (c *change) oweMail(ctx context.Context, w *fanfare.Webhook, m OwedMail) error {
-	var due bool
-	err := c.QueryRow(ctx, `
-INSERT INTO webhook_mails AS m (account_id, webhook_id, kind, at) VALUES ($1, $2, $3, clock_timestamp())
-ON CONFLICT (webhook_id, kind) DO UPDATE SET at = EXCLUDED.at WHERE m.at <= EXCLUDED.at - interval '1 day'
-RETURNING true`, w.AccountID, w.ID, m.Kind).Scan(&due)
-	if errors.Is(err, pgx.ErrNoRows) {
-		return nil
-	}
-	if err == nil {
-		c.owed.add(OutboxMail, w.AccountID, string(m.Kind), m.Body)
-	}
-	return err
-}
-
-// mailEnabled has the change post a mail about a webhook that was enabled again, if it was the service that had
-// disabled it.
-func (c *change) mailEnabled(ctx context.Context, w *fanfare.Webhook, before *fanfare.Disabled) error {
-	if before.By == fanfare.DisabledByUser {
-		return nil
-	}
-	return c.oweMail(ctx, w, OwedMail{MailEnabled, MailBody{At: w.UpdatedAt, By: before.By}.JSON()})
 }

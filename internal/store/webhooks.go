@@ -328,7 +328,7 @@ RETURNING `+webhookColumns, account, id, d.By, d.Reason, nullTime(d.At), url, nu
 		changed = true
 		c.raise(ChangeWebhook, account, id, "")
 		c.tell(fanfare.EventWebhookDisabled, &w)
-		body := MailBody{At: w.Disabled.At, By: d.By, Evidence: json.RawMessage(d.Evidence)}
+		body := MailBody{WebhookID: w.ID, At: w.Disabled.At, By: d.By, Evidence: json.RawMessage(d.Evidence)}
 		return c.oweMail(ctx, &w, OwedMail{MailDisabled, body.JSON()})
 	})
 	if errors.Is(err, ErrNotFound) { // the account was deleted meanwhile, and the webhook with it
