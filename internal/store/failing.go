@@ -53,7 +53,7 @@ LEFT JOIN LATERAL (
 		SELECT (extract(epoch FROM h.minute) / 60)::integer AS minute, sum(h.attempts)::integer AS attempts,
 			sum(h.failures)::integer AS failures, sum(h.exhausted)::integer AS exhausted
 		FROM webhook_health h
-		WHERE h.webhook_id = d.webhook_id AND h.minute >= d.begin AND h.minute >= now() - interval '25 hours'
+		WHERE h.webhook_id = d.webhook_id AND h.minute >= d.begin AND h.minute >= now() - interval '26 hours'
 		GROUP BY h.minute
 	) AS sums
 ) AS m ON w.id IS NOT NULL
@@ -68,7 +68,7 @@ WITH mine AS (
 	RETURNING 1
 ), due AS MATERIALIZED (
 	SELECT webhook_id, account_id, failed_at, since, day_at, whole,
-		CASE WHEN whole THEN now() - interval '25 hours' ELSE date_trunc('hour', now()) - interval '1 hour' END AS begin
+		CASE WHEN whole THEN date_trunc('hour', now() - interval '25 hours') ELSE date_trunc('hour', now()) - interval '1 hour' END AS begin
 	FROM (
 		SELECT *, day_at <= now() AND row_number() OVER (PARTITION BY day_at <= now() ORDER BY look_at) <= $4 AS whole
 		FROM webhook_failing WHERE look_at <= now() AND EXISTS (SELECT FROM mine) ORDER BY look_at LIMIT $3
@@ -91,7 +91,7 @@ func (s *Store) TakeFailing(ctx context.Context, holder uuid.UUID, term time.Dur
 
 const failingOfSQL = `
 WITH due AS MATERIALIZED (
-	SELECT f.webhook_id, f.account_id, f.failed_at, f.since, f.day_at, true AS whole, now() - interval '25 hours' AS begin
+	SELECT f.webhook_id, f.account_id, f.failed_at, f.since, f.day_at, true AS whole, date_trunc('hour', now() - interval '25 hours') AS begin
 	FROM webhook_failing f JOIN webhooks w ON w.account_id = f.account_id AND w.id = f.webhook_id
 	WHERE f.account_id = ANY ($1) AND f.webhook_id > $2 AND w.deleted_at IS NULL AND w.disabled_by IS NULL
 	ORDER BY f.webhook_id LIMIT $3
