@@ -118,6 +118,25 @@ func TestAGETCarriesThePayloadInItsQueryWhichIsSigned(t *testing.T) {
 	}
 }
 
+func TestThePayloadOfAGETIsNotInTheLog(t *testing.T) {
+	r := newRig(t)
+	rc := r.receiver(answering(200))
+	hook := r.webhook(rc.URL + "/?key=1")
+	_, err := r.store.UpdateWebhook(t.Context(), r.account, hook.ID, 0, nil, func(w *fanfare.Webhook) error {
+		w.Options = &fanfare.Options{Method: "GET"}
+		return nil
+	})
+	r.ok(err)
+	id := r.publish(r.node(Options{}), `{"a":"b"}`)
+	r.next(rc)
+	r.settled()
+	var url, method string
+	r.ok(r.sql.QueryRow(t.Context(), `SELECT url, method FROM attempts WHERE event_id = $1`, id).Scan(&url, &method))
+	if url != hook.URL || method != "GET" {
+		t.Errorf("%s %s", method, url)
+	}
+}
+
 func TestHeadersOfItsOwnAreFilledIn(t *testing.T) {
 	to, e, now := someTarget()
 	to.how = &registry.Request{Method: "POST", Headers: []registry.Header{

@@ -283,7 +283,7 @@ func TestAConnectionThatIsBeingInterruptedIsNotKept(t *testing.T) {
 	})
 	c := devClient(t)
 	req := &Request{Method: "POST", URL: "http://" + r.addr, Body: []byte(`{"a":1}`)}
-	to, _ := c.target(req.URL)
+	to, _ := c.target(req.Method, req.URL)
 	cn, err := c.connect(t.Context(), to)
 	if err != nil {
 		t.Fatal(err)

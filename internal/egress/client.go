@@ -143,7 +143,7 @@ func (c *Client) attempt(ctx context.Context, r *Request, res *Result) (f *failu
 			f = a.panicked()
 		}
 	}()
-	t, f := c.target(r.URL)
+	t, f := c.target(r.Method, r.URL)
 	if f == nil {
 		f = checkRequest(r)
 	}

@@ -12,7 +12,7 @@ import (
 // onTheWire is a request to a URL as it is sent.
 func onTheWire(t testing.TB, c *Client, r *Request) (string, *failure) {
 	t.Helper()
-	to, f := c.target(r.URL)
+	to, f := c.target(r.Method, r.URL)
 	if f == nil {
 		f = checkRequest(r)
 	}
@@ -128,23 +128,26 @@ func FuzzRequest(f *testing.F) {
 
 func TestTargetsAreRememberedWithinBounds(t *testing.T) {
 	c := newClient(t, Options{})
-	first, _ := c.target("https://example.com/a")
-	if again, _ := c.target("https://example.com/a"); again != first {
+	first, _ := c.target("POST", "https://example.com/a")
+	if again, _ := c.target("POST", "https://example.com/a"); again != first {
 		t.Error("a target was made twice")
 	}
 	long := "https://example.com/" + strings.Repeat("a", maxTargetBytes)
-	if _, f := c.target(long); f != nil || c.targets.byURL[long] != nil {
+	if _, f := c.target("POST", long); f != nil || c.targets.byURL[long] != nil {
 		t.Errorf("a long URL: %v, kept %v", f, c.targets.byURL[long] != nil)
 	}
+	if _, f := c.target("GET", "https://example.com/get"); f != nil || c.targets.byURL["https://example.com/get"] != nil {
+		t.Errorf("that of a GET: %v, kept %v", f, c.targets.byURL["https://example.com/get"] != nil)
+	}
 	for i := range maxTargets + 100 {
-		if _, f := c.target("https://example.com/" + strings.Repeat("b", i%100) + "/" + strings.Repeat("c", i/100)); f != nil {
+		if _, f := c.target("POST", "https://example.com/" + strings.Repeat("b", i%100) + "/" + strings.Repeat("c", i/100)); f != nil {
 			t.Fatal(f)
 		}
 	}
 	if n := len(c.targets.byURL); n != maxTargets {
 		t.Errorf("%d targets are kept", n)
 	}
-	if _, f := c.target("https://10.0.0.1/"); f == nil || c.targets.byURL["https://10.0.0.1/"] != nil {
+	if _, f := c.target("POST", "https://10.0.0.1/"); f == nil || c.targets.byURL["https://10.0.0.1/"] != nil {
 		t.Error("what is refused is kept")
 	}
 }

@@ -42,7 +42,9 @@ type targets struct {
 	byURL map[string]*target // at most maxTargets
 }
 
-func (c *Client) target(raw string) (*target, *failure) {
+// target is where a request goes. That of a GET is not kept: its URL carries a payload, and is another one
+// each time.
+func (c *Client) target(method, raw string) (*target, *failure) {
 	c.targets.mu.RLock()
 	t := c.targets.byURL[raw]
 	c.targets.mu.RUnlock()
@@ -54,7 +56,7 @@ func (c *Client) target(raw string) (*target, *failure) {
 		return nil, &failure{code: worst(faults), detail: joinFaults(faults)}
 	}
 	t, f := newTarget(u, c.userAgent)
-	if f == nil && len(raw) <= maxTargetBytes {
+	if f == nil && len(raw) <= maxTargetBytes && method != "GET" {
 		c.targets.keep(raw, t)
 	}
 	return t, f
