@@ -179,7 +179,7 @@ type Destination struct {
 	Options *Options // nil: the zero Options
 }
 
-// Event is what happened in an account. It never changes.
+// Event is what happened in an account. It never changes, but that its data may be expunged.
 type Event struct {
 	ID             uuid.UUID // made by [EventID]: identity and place in the log
 	AccountID      uuid.UUID
@@ -191,6 +191,7 @@ type Event struct {
 	Matched        int         // how many of them belong to the event's own account
 	Destinations   []byte      // its one-off targets, sealed by whoever published it; nil: none
 	Test           bool        // made by a webhook's test send; no list shows it
+	ExpungedAt     time.Time   // when Data was removed for good; zero: never
 }
 
 // CreatedAt is the time of the event's commit, to the millisecond: it is part of the id.

@@ -63,4 +63,23 @@ func writeEvent(w *writer, e *fanfare.Event, data bool) {
 	w.optional("idempotency_key", e.IdempotencyKey)
 	w.time("occurred_at", e.OccurredAt)
 	w.time("created_at", e.CreatedAt())
+	w.time("expunged_at", e.ExpungedAt)
+}
+
+func (s *Server) expungeEvent(c *call) (answer, error) {
+	id, err := c.pathID("event")
+	if err != nil {
+		return answer{}, err
+	}
+	if err := c.decode(); err != nil {
+		return answer{}, err
+	}
+	if err := s.store.Expunge(c.r.Context(), c.account, id); err != nil {
+		return answer{}, err
+	}
+	a, err := s.getEvent(c)
+	if err != nil {
+		return answer{}, err
+	}
+	return s.keep(c, a)
 }

@@ -220,7 +220,7 @@ func TestEventsAreFoundWithTheirBytes(t *testing.T) {
 	base := "/v1/accounts/" + account
 
 	r := w.call("GET", base+"/events/"+e.String(), platformKey, nil).want(200)
-	want := fmt.Sprintf(`{"id":%q,"account_id":%q,"type":"call.ended","data":{"n": 1},"idempotency_key":null,"occurred_at":null,"created_at":%q}`,
+	want := fmt.Sprintf(`{"id":%q,"account_id":%q,"type":"call.ended","data":{"n": 1},"idempotency_key":null,"occurred_at":null,"created_at":%q,"expunged_at":null}`,
 		e, account, fanfare.EventTime(e).Format("2006-01-02T15:04:05.000Z"))
 	if string(r.body) != want {
 		t.Errorf("got  %s\nwant %s", r.body, want)

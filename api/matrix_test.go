@@ -25,6 +25,7 @@ var success = map[string]struct {
 	"GET /v1/accounts/{account}/events/sync":               {200, ""},
 	"POST /v1/events/batch":                                {202, `{"events":[{"account_id":"{account}","type":"a.type","data":{}}]}`},
 	"GET /v1/accounts/{account}/events/{event}":            {200, ""},
+	"POST /v1/accounts/{account}/events/{event}/expunge":   {200, ""},
 	"GET /v1/accounts/{account}/events/{event}/deliveries": {200, ""},
 	"GET /v1/accounts/{account}/events/{event}/attempts":   {200, ""},
 

@@ -58,6 +58,7 @@ func (s *Server) routes() []route {
 		{method: "POST", path: "/v1/events/batch", scope: fanfare.ScopePublish, patient: true, handle: (*Server).publishBatch},
 
 		{method: "GET", path: event, scope: fanfare.ScopeRead, handle: (*Server).getEvent},
+		{method: "POST", path: event + "/expunge", scope: fanfare.ScopeWrite, body: maxBody, once: true, handle: (*Server).expungeEvent},
 		{
 			method: "GET", path: event + "/deliveries", scope: fanfare.ScopeRead, handle: (*Server).listEventDeliveries,
 			params: append([]string{"state"}, page...),

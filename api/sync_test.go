@@ -71,7 +71,7 @@ func TestWhoeverFollowsSeesWhatComesAfterTheirCursor(t *testing.T) {
 	w.event(other, "call.ended")
 
 	all := w.follow(path, key, "").wants(true, a, b, d)
-	want := fmt.Sprintf(`{"data":[{"id":%q,"account_id":%q,"type":"call.ended","data":{"n": 1},"idempotency_key":null,"occurred_at":null,"created_at":%q},`,
+	want := fmt.Sprintf(`{"data":[{"id":%q,"account_id":%q,"type":"call.ended","data":{"n": 1},"idempotency_key":null,"occurred_at":null,"created_at":%q,"expunged_at":null},`,
 		a, account, fanfare.EventTime(a).Format("2006-01-02T15:04:05.000Z"))
 	if !strings.HasPrefix(string(all.body), want) {
 		t.Errorf("got  %s\nwant %s…", all.body, want)

@@ -65,7 +65,7 @@ type claimLog interface {
 	Claim(ctx context.Context, node uuid.UUID, wants []store.Want) ([]store.Retry, map[uuid.UUID]time.Time, error)
 	// DueWebhooks says of every webhook with free retries when its earliest is due.
 	DueWebhooks(ctx context.Context) (map[uuid.UUID]time.Time, error)
-	// EventsByID reads events, those beyond maxBytes without their data. One that is unknown is missing.
+	// EventsByID reads events, those beyond maxBytes without their data. One that is unknown or expunged is missing.
 	EventsByID(ctx context.Context, ids []uuid.UUID, maxBytes int64) (map[uuid.UUID]*fanfare.Event, error)
 }
 

@@ -116,7 +116,8 @@ CREATE TABLE public.events (
     matched integer NOT NULL,
     destinations bytea,
     test boolean DEFAULT false NOT NULL,
-    destination_ids uuid[]
+    destination_ids uuid[],
+    expunged_at timestamp with time zone
 )
 PARTITION BY RANGE (id);
 
@@ -131,6 +132,8 @@ COMMENT ON COLUMN public.events.destinations IS 'one-off targets, sealed, which 
 COMMENT ON COLUMN public.events.test IS 'made by a webhook''s test send; lists leave it out';
 
 COMMENT ON COLUMN public.events.destination_ids IS 'in the order of destinations: what stands for a webhook''s id in attempts and retries; null: there are none';
+
+COMMENT ON COLUMN public.events.expunged_at IS 'when its data was removed: it is not sent any more; null: never';
 
 CREATE TABLE public.exhaustions (
     webhook_id uuid NOT NULL,

@@ -125,10 +125,10 @@ SELECT id, account_id, type, CASE WHEN upto <= $2 THEN data END, occurred_at, te
 FROM (
 	SELECT id, account_id, type, data, occurred_at, test, destinations,
 		sum(length(data) + coalesce(length(destinations), 0)) OVER (ORDER BY id) AS upto
-	FROM events WHERE id = ANY ($1)
+	FROM events WHERE id = ANY ($1) AND expunged_at IS NULL
 ) e`
 
-// EventsByID reads events for sending. One that is unknown is missing in the result. Beyond maxBytes of
+// EventsByID reads events for sending. One that is unknown or expunged is missing in the result. Beyond maxBytes of
 // data, oldest first, an event comes without, and without its one-off destinations.
 func (s *Store) EventsByID(ctx context.Context, ids []uuid.UUID, maxBytes int64) (map[uuid.UUID]*fanfare.Event, error) {
 	events := make(map[uuid.UUID]*fanfare.Event, len(ids))

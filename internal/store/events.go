@@ -84,7 +84,7 @@ func lesser(a, b uuid.UUID) uuid.UUID {
 
 // An event is also found under an account that one of its webhooks belongs to, deleted or not.
 const eventSQL = `
-SELECT id, account_id, type, data, occurred_at, idempotency_key, webhook_ids, matched, test FROM events e
+SELECT id, account_id, type, data, occurred_at, idempotency_key, webhook_ids, matched, test, expunged_at FROM events e
 WHERE id = $2 AND (account_id = $1 OR EXISTS (
 	SELECT FROM webhooks w WHERE w.id = ANY (e.webhook_ids) AND w.account_id = $1))`
 
@@ -95,16 +95,17 @@ func (s *Store) Event(ctx context.Context, account, id uuid.UUID) (*fanfare.Even
 		e        fanfare.Event
 		occurred *time.Time
 		key      *string
+		expunged *time.Time
 	)
 	err := s.pool.QueryRow(ctx, eventSQL, account, id).
-		Scan(&e.ID, &e.AccountID, &e.Type, &e.Data, &occurred, &key, &e.WebhookIDs, &e.Matched, &e.Test)
+		Scan(&e.ID, &e.AccountID, &e.Type, &e.Data, &occurred, &key, &e.WebhookIDs, &e.Matched, &e.Test, &expunged)
 	if errors.Is(err, pgx.ErrNoRows) {
 		err = ErrNotFound
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read an event: %w", err)
 	}
-	e.OccurredAt, e.IdempotencyKey = deref(occurred), deref(key)
+	e.OccurredAt, e.IdempotencyKey, e.ExpungedAt = deref(occurred), deref(key), deref(expunged)
 	return &e, nil
 }
 
@@ -118,9 +119,9 @@ type EventQuery struct {
 
 // What does not pass comes with its id only.
 var listEventsSQL = `
-SELECT id, pass, type, CASE WHEN pass AND $7 THEN data END, occurred_at, idempotency_key, matched
+SELECT id, pass, type, CASE WHEN pass AND $7 THEN data END, occurred_at, idempotency_key, matched, expunged_at
 FROM (
-	SELECT id, type, data, occurred_at, idempotency_key, matched, NOT test AND ` + typeFilter("$4", "$5") + ` AS pass
+	SELECT id, type, data, occurred_at, idempotency_key, matched, expunged_at, NOT test AND ` + typeFilter("$4", "$5") + ` AS pass
 	FROM events WHERE account_id = $1 AND id < $2 AND id >= $3 ORDER BY id DESC LIMIT $6
 ) e
 ORDER BY id DESC`
@@ -143,16 +144,17 @@ func (s *Store) Events(ctx context.Context, account uuid.UUID, q EventQuery) (li
 			pass     bool
 			occurred *time.Time
 			key      *string
+			expunged *time.Time
 			seen     int
 			full     bool
 		)
-		_, err = pgx.ForEachRow(rows, []any{&e.ID, &pass, &e.Type, &e.Data, &occurred, &key, &e.Matched}, func() error {
+		_, err = pgx.ForEachRow(rows, []any{&e.ID, &pass, &e.Type, &e.Data, &occurred, &key, &e.Matched, &expunged}, func() error {
 			if full = full || len(list) == q.Limit; full {
 				return nil
 			}
 			seen, to = seen+1, e.ID
 			if pass {
-				e.AccountID, e.OccurredAt, e.IdempotencyKey = account, deref(occurred), deref(key)
+				e.AccountID, e.OccurredAt, e.IdempotencyKey, e.ExpungedAt = account, deref(occurred), deref(key), deref(expunged)
 				list = append(list, e)
 			}
 			return nil

@@ -196,11 +196,11 @@ var mergeLogSQL = `
 SELECT g.head, g.horizon, e.* FROM (` + logBoundsSQL + `) g
 LEFT JOIN (
 	SELECT id, account_id, type, pass, CASE WHEN pass AND sum(size) OVER (ORDER BY id) - size < $5 THEN data END AS data,
-		occurred_at, idempotency_key
+		occurred_at, idempotency_key, expunged_at
 	FROM (
 		SELECT e.*, CASE WHEN pass THEN octet_length(data) ELSE 0 END AS size
 		FROM unnest($3::uuid[]) AS u (account) CROSS JOIN LATERAL (
-			SELECT id, account_id, type, NOT test AND ` + typeFilter("$6", "$7") + ` AS pass, data, occurred_at, idempotency_key
+			SELECT id, account_id, type, NOT test AND ` + typeFilter("$6", "$7") + ` AS pass, data, occurred_at, idempotency_key, expunged_at
 			FROM events WHERE (account_id, id) >= (u.account, $1) AND account_id <= u.account AND id >= $1
 			ORDER BY account_id, id LIMIT $4
 		) e
@@ -279,7 +279,7 @@ func (f *follower) scan(ctx context.Context, size int) (seen int, head uuid.Null
 
 const readLogSQL = `
 SELECT id, account_id, type, true, CASE WHEN sum(octet_length(data)) OVER (ORDER BY id) - octet_length(data) < $2 THEN data END,
-	occurred_at, idempotency_key
+	occurred_at, idempotency_key, expunged_at
 FROM events WHERE id = ANY ($1)`
 
 // read reads whole events by id, those beyond the page's bytes without their data. What is gone since is missing.
@@ -302,30 +302,31 @@ func (f *follower) read(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID]*fa
 
 // logRow is an event as it is read for those who follow, or nothing.
 type logRow struct {
-	id, account uuid.NullUUID
-	typ, key    *string
-	pass        *bool
-	data        []byte
-	occurred    *time.Time
+	id, account        uuid.NullUUID
+	typ, key           *string
+	pass               *bool
+	data               []byte
+	occurred, expunged *time.Time
 }
 
 func (r *logRow) targets() []any {
-	return []any{&r.id, &r.account, &r.typ, &r.pass, &r.data, &r.occurred, &r.key}
+	return []any{&r.id, &r.account, &r.typ, &r.pass, &r.data, &r.occurred, &r.key, &r.expunged}
 }
 
 func (r *logRow) event() *fanfare.Event {
 	return &fanfare.Event{
 		ID: r.id.UUID, AccountID: r.account.UUID, Type: deref(r.typ), Data: r.data,
-		OccurredAt: deref(r.occurred), IdempotencyKey: deref(r.key),
+		OccurredAt: deref(r.occurred), IdempotencyKey: deref(r.key), ExpungedAt: deref(r.expunged),
 	}
 }
 
 const tailSQL = `
-SELECT id, account_id, type, test, CASE WHEN before < $3 THEN data END, occurred_at, idempotency_key
+SELECT id, account_id, type, test, CASE WHEN before < $3 THEN data END, occurred_at, idempotency_key, expunged_at
 FROM (
 	SELECT e.*, sum(octet_length(data)) OVER (ORDER BY id) - octet_length(data) AS before
 	FROM (
-		SELECT id, account_id, type, test, data, occurred_at, idempotency_key FROM events WHERE id >= $1 ORDER BY id LIMIT $2
+		SELECT id, account_id, type, test, data, occurred_at, idempotency_key, expunged_at FROM events
+		WHERE id >= $1 ORDER BY id LIMIT $2
 	) e
 ) e
 ORDER BY id`

@@ -77,7 +77,7 @@ func (s *Store) groups(ctx context.Context, sql string, args ...any) ([]OpenGrou
 // OFFSET keep the planner from joining with all attempts and all retries, and the range, said again of
 // attempts, leaves it their one partition.
 const owedSQL = `
-SELECT e.id, e.account_id, e.type, e.data, e.occurred_at, e.test, p.webhook_id, p.account_id, coalesce(a.number, 0),
+SELECT e.id, e.account_id, e.type, CASE WHEN e.expunged_at IS NULL THEN e.data END, e.occurred_at, e.test, p.webhook_id, p.account_id, coalesce(a.number, 0),
 	e.destinations, p.destination
 FROM events e CROSS JOIN LATERAL (
 	SELECT w.id AS webhook_id, w.account_id, NULL::smallint AS destination
@@ -93,7 +93,7 @@ WHERE e.id BETWEEN $1 AND $2 AND a.ended IS NOT TRUE
 	AND NOT EXISTS (SELECT FROM retries r WHERE r.webhook_id = p.webhook_id AND r.event_id = e.id OFFSET 0)
 ORDER BY e.id`
 
-// Owed lists what is left to do of a group.
+// Owed lists what is left to do of a group. An event that is expunged comes without its data.
 func (s *Store) Owed(ctx context.Context, g OpenGroup) ([]Owed, error) {
 	rows, err := s.engine.Query(ctx, owedSQL, g.First, g.Last)
 	if err != nil {

@@ -2,6 +2,7 @@ package tail
 
 import (
 	"sort"
+	"time"
 
 	"github.com/fanfare-webhooks/fanfare"
 	"github.com/fanfare-webhooks/fanfare/internal/store"
@@ -12,8 +13,14 @@ import (
 type ring struct {
 	begun    bool
 	from, to fanfare.Position
-	events   []fanfare.Event // in the order of the log
+	events   []entry // in the order of the log
 	bytes    int64
+}
+
+// entry is an event and when it was read.
+type entry struct {
+	fanfare.Event
+	at time.Time
 }
 
 // begin makes the ring one that has read nothing after a position.
@@ -22,23 +29,26 @@ func (r *ring) begin(after fanfare.Position) { *r = ring{begun: true, from: afte
 // overhead is what an event needs beside its data.
 const overhead = 400
 
-func size(e *fanfare.Event) int64 { return int64(len(e.Data)) + overhead }
+func size(e *entry) int64 { return int64(len(e.Data)) + overhead }
 
-// add appends what was read after r.to, and forgets the oldest beyond a number of bytes.
-func (r *ring) add(events []fanfare.Event, most int64) {
+// kept is how long an event stays: data that was expunged must not be read for long.
+const kept = time.Minute
+
+// add appends what was read after r.to, and forgets what is too old, and the oldest beyond a number of bytes.
+func (r *ring) add(events []fanfare.Event, most int64, now time.Time) {
 	for i := range events {
-		r.bytes += size(&events[i])
+		r.events = append(r.events, entry{events[i], now})
+		r.bytes += size(&r.events[len(r.events)-1])
 	}
-	r.events = append(r.events, events...)
 	if n := len(r.events); n > 0 {
 		r.to = fanfare.PositionOf(r.events[n-1].ID)
 	}
 	old := 0
-	for ; r.bytes > most; old++ {
+	for ; r.bytes > most || old < len(r.events) && now.Sub(r.events[old].at) > kept; old++ {
 		e := &r.events[old]
 		r.from = fanfare.PositionOf(e.ID)
 		r.bytes -= size(e)
-		*e = fanfare.Event{} // the array may live on
+		*e = entry{} // the array may live on
 	}
 	r.events = r.events[old:]
 }
@@ -46,7 +56,7 @@ func (r *ring) add(events []fanfare.Event, most int64) {
 // after is the index of the first event after q.After that q wants, or the number of events.
 func (r *ring) after(q *store.LogQuery) int {
 	i := sort.Search(len(r.events), func(i int) bool { return fanfare.PositionOf(r.events[i].ID) > q.After })
-	for i < len(r.events) && !wants(q, &r.events[i]) {
+	for i < len(r.events) && !wants(q, &r.events[i].Event) {
 		i++
 	}
 	return i
@@ -60,7 +70,7 @@ func (r *ring) page(q *store.LogQuery) *store.LogPage {
 	page := &store.LogPage{Read: r.to, CaughtUp: true}
 	var bytes int64
 	for i := r.after(q); i < len(r.events); i++ {
-		e := &r.events[i]
+		e := &r.events[i].Event
 		if !wants(q, e) {
 			continue
 		}

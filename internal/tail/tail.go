@@ -333,7 +333,7 @@ func (t *Tail) read(ctx context.Context) (next time.Duration) {
 	if t.away = err; err != nil {
 		return retryAfter
 	}
-	t.ring.add(events, t.options.Bytes)
+	t.ring.add(events, t.options.Bytes, began)
 	t.wake(events)
 	if !end {
 		return 0

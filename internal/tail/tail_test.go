@@ -448,3 +448,33 @@ func TestAnAccountMayHaveAsManyWhoWaitAsThereIsRoomForOthers(t *testing.T) {
 		time.Sleep(2 * time.Minute)
 	})
 }
+
+func TestWhatIsInMemoryIsForgottenAfterAMinute(t *testing.T) {
+	inRig(t, Options{}, func(r *rig) {
+		account := uuid.New()
+		waits := r.wait(Query{AccountID: uuid.New(), Limit: 50, Wait: 2 * time.Hour})
+		first := r.log.commit(account, "t", "t")[0]
+		time.Sleep(30 * time.Second)
+		r.log.mu.Lock()
+		for i := range r.log.events {
+			r.log.events[i].Data = []byte("{}") // expunged
+		}
+		r.log.mu.Unlock()
+		read := func() string {
+			a := <-r.wait(Query{AccountID: account, After: first, Limit: 50})
+			if a.err != nil || len(a.page.Events) != 1 {
+				r.Fatalf("%+v", a)
+			}
+			return string(a.page.Events[0].Data)
+		}
+		if read() == "{}" {
+			r.Error("nothing was in memory")
+		}
+		time.Sleep(31 * time.Second)
+		if read() != "{}" {
+			r.Error("it is still in memory")
+		}
+		r.Stop()
+		<-waits
+	})
+}
