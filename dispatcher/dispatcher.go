@@ -13,7 +13,7 @@
 //	queue.go    deliveries wait in turn: accounts, then webhooks, then age
 //	room.go     how many of them are in memory, and who is asked for more
 //	endpoint.go how much a receiver can bear, learned from its answers
-//	destination.go one-off destinations, which no webhook names
+//	oneoff.go   one-off destinations, which no webhook names
 //	send.go     one attempt, from the queue's head to an outcome
 //	health.go   what became of attempts, added up by webhook and minute
 //	record.go   outcomes are written in lots, and groups settled

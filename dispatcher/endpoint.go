@@ -18,6 +18,9 @@ const (
 	halveEvery = time.Second
 	// narrowFor is how long an idle endpoint's window is remembered.
 	narrowFor = time.Minute
+	// hostFor is how long it is remembered of a host of one-off destinations, and what its failures were: there
+	// is no bound to how many hosts there are.
+	hostFor = 10 * time.Second
 	// widenAfter is how many successes widen a window by one, once it has been too wide.
 	widenAfter = 32
 	// throttled is how long an endpoint rests after a 429 that does not say.
@@ -208,15 +211,15 @@ func (e *endpoint) narrow(now time.Time) {
 	e.ramp, e.successes, e.recent = e.window, 0, 0
 }
 
-// spentAt is when an endpoint may be forgotten: a new one would decide the same, or what made this one narrow,
-// or fail, is long ago.
-func (e *endpoint) spentAt() time.Time {
+// spentAt is when an idle endpoint may be forgotten: a new one would decide the same, or what made this one
+// narrow, or fail, is longer ago than it is to be remembered for.
+func (e *endpoint) spentAt(remembered time.Duration) time.Time {
 	at := later(e.restUntil, e.pace.turn)
 	if e.failures > 0 {
-		at = later(at, later(e.failedAt, e.probeAt).Add(narrowFor))
+		at = later(at, later(e.failedAt, e.probeAt).Add(remembered))
 	}
 	if e.window < e.limit {
-		at = later(at, e.movedAt.Add(narrowFor))
+		at = later(at, e.movedAt.Add(remembered))
 	}
 	return at
 }

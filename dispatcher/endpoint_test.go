@@ -232,11 +232,11 @@ func TestANarrowWindowIsRemembered(t *testing.T) {
 		case "halved":
 			e.narrow(start)
 		}
-		if at := e.spentAt(); !at.Equal(start.Add(narrowFor)) {
+		if at := e.spentAt(narrowFor); !at.Equal(start.Add(narrowFor)) {
 			t.Errorf("%s: forgotten after %s", what, at.Sub(start))
 		}
 	}
-	if at := newEndpoint().spentAt(); !at.IsZero() {
+	if at := newEndpoint().spentAt(narrowFor); !at.IsZero() {
 		t.Errorf("a healthy one is remembered until %s", at)
 	}
 }

@@ -450,10 +450,14 @@ func (q *queue) point(h *hookQueue, url string, limit int, p pace) {
 func (q *queue) ours(limit int) int { return min(limit, max(limit/q.share, 1)) }
 
 func (q *queue) drop(h *hookQueue, now time.Time) {
-	if h.waiting.len() > 0 || h.flying > 0 || h.hungry != 0 || h.endpoint.failures > 0 && !isOneOff(h.id) {
+	remembered, lasting := narrowFor, h.endpoint.failures > 0
+	if isOneOff(h.id) {
+		remembered, lasting = hostFor, false
+	}
+	if h.waiting.len() > 0 || h.flying > 0 || h.hungry != 0 || lasting {
 		return
 	}
-	if at := h.endpoint.spentAt(); now.Before(at) {
+	if at := h.endpoint.spentAt(remembered); now.Before(at) {
 		q.paced.note(h.id, at)
 		return
 	}
