@@ -140,7 +140,7 @@ func TestTargetsAreRememberedWithinBounds(t *testing.T) {
 		t.Errorf("that of a GET: %v, kept %v", f, c.targets.byURL["https://example.com/get"] != nil)
 	}
 	for i := range maxTargets + 100 {
-		if _, f := c.target("POST", "https://example.com/" + strings.Repeat("b", i%100) + "/" + strings.Repeat("c", i/100)); f != nil {
+		if _, f := c.target("POST", "https://example.com/"+strings.Repeat("b", i%100)+"/"+strings.Repeat("c", i/100)); f != nil {
 			t.Fatal(f)
 		}
 	}
