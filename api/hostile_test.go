@@ -133,6 +133,15 @@ func TestNoSecretIsLoggedOrRepeated(t *testing.T) {
 	w.call("POST", "/v1/accounts/me/events", key, `{"type":"t","data":{"card":"canary-payload"}}`).want(202)
 	w.call("POST", "/v1/accounts/me/events", key, `{"type":"t","data":"canary-payload"}`).want(422)
 	w.call("GET", "/v1/accounts/me", "ffk_canary-wrong-key", nil).want(401)
+	for _, body := range []string{
+		`"headers":{"Authorization":{"secret":"canary-header"}},"signature":{"scheme":"github"}`,
+		`"headers":{"X-A":{"secret":"canary\n{who}"}},"secret":"canary"`,
+		`"headers":{"X-A":{"secret":"canary-{who}"}},"secret":"canary-for-an-hmac"`,
+	} {
+		if r := w.call("POST", "/v1/accounts/me/webhooks", key, newHook+body+`}`); strings.Contains(string(r.body), "canary") {
+			t.Errorf("an answer repeats it: %s", r.body)
+		}
+	}
 	logs := w.logs.String()
 	if !strings.Contains(logs, "route=/v1/accounts/{account}/events") {
 		t.Errorf("no access log: %s", logs)

@@ -9,6 +9,8 @@ import (
 	"maps"
 	"net/http"
 	"reflect"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -251,6 +253,31 @@ func TestWhatASchemeSignsItVerifies(t *testing.T) {
 			if err := scheme.Verify(h, body, time.Unix(vectorSeconds, 0), secret); err == nil {
 				t.Fatalf("%v: another body passes", h)
 			}
+		}
+	})
+}
+
+// What Stripe's scheme accepts is signed, at a time that counts, by one that knows the secret.
+func FuzzSchemeVerify(f *testing.F) {
+	scheme, secret := signature.Stripe(), text("It's a Secret to Everybody")
+	signed := func(seconds string, body []byte) string {
+		mac := hmac.New(sha256.New, []byte(secret.Text()))
+		mac.Write(append([]byte(seconds+"."), body...))
+		return "v1=" + hex.EncodeToString(mac.Sum(nil))
+	}
+	f.Add("t=1614265330,"+signed("1614265330", []byte(vectorBody)), []byte(vectorBody))
+	f.Add("t=1614265330,v1=00,"+signed("1614265330", nil)+",v0=", []byte(nil))
+	f.Add("t=1614265330,t=1614265331,"+signed("1614265331", nil), []byte(nil))
+	f.Add(",t=,v1=,", []byte(nil))
+	f.Fuzz(func(t *testing.T, value string, body []byte) {
+		h := http.Header{"Stripe-Signature": {value}}
+		first, rest, _ := strings.Cut(value, ",")
+		seconds := strings.TrimPrefix(first, "t=")
+		good := slices.Contains(strings.Split(rest, ","), signed(seconds, body)) && seconds != first
+		n, err := strconv.ParseInt(seconds, 10, 64)
+		good = good && err == nil
+		if err := scheme.Verify(h, body, time.Unix(n, 0), secret); (err == nil) != good {
+			t.Errorf("%v, signed as it must be: %v", err, good)
 		}
 	})
 }
