@@ -217,6 +217,7 @@ func writeAttempt(w *writer, a *fanfare.Attempt) {
 		w.object("error")
 		w.text("code", string(a.Error))
 		w.text("detail", a.ErrorDetail)
+		w.text("hint", hint(a))
 		w.close()
 	}
 	w.list("response_headers")
