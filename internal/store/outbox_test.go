@@ -328,3 +328,22 @@ func TestNodesCountTogetherAndTellOnce(t *testing.T) {
 		}
 	}
 }
+
+// What is being counted is told when it is: neither waits for the other, and nothing falls between them.
+func TestWhatIsBeingCountedIsToldLater(t *testing.T) {
+	f := openTelling(t)
+	w := f.webhook(t)
+	_, events := f.publish(t, 3, w.ID)
+	f.giveUp(t, w.ID, 6, events...)
+	counting := must(f.connect(t).Begin(t.Context()))(t)
+	must(counting.Exec(t.Context(), `UPDATE exhaustions SET count = count + 1`))(t)
+	if got := f.tell(t); len(got) > 0 {
+		t.Errorf("told meanwhile: %v", got)
+	}
+	if err := counting.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(map[uuid.UUID]int{w.ID: 4}, f.tell(t)); diff != "" {
+		t.Error(diff)
+	}
+}
