@@ -19,7 +19,7 @@ var allowed = map[string][]string{
 
 	"internal/version": {},
 	"internal/filter":  {},
-	"internal/schema":  {"github.com/santhosh-tekuri/jsonschema/v6", "golang.org/x/text"},
+	"internal/schema":  {"github.com/santhosh-tekuri/jsonschema/v6", "github.com/go-json-experiment/json", "golang.org/x/text"},
 	"internal/seal":    {".", uuid},
 	"internal/shape":   {".", uuid},
 	"internal/echo":    {".", uuid},

@@ -2,8 +2,12 @@ package schema
 
 import (
 	"encoding/json"
+	"errors"
+	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 // Budget is how much work the checks of one request may be. Each check takes what it may cost.
@@ -36,7 +40,11 @@ func (s *Schema) Check(data []byte, b *Budget) []Fault {
 		defer s.big.Unlock()
 	}
 	v, err := decode(data)
-	if err != nil {
+	var syntax *jsontext.SyntacticError
+	switch {
+	case errors.As(err, &syntax) && errors.Is(err, jsontext.ErrDuplicateName):
+		return []Fault{{pointerTo(slices.Collect(syntax.JSONPointer.Tokens())), Violation, "stands here twice"}}
+	case err != nil:
 		return []Fault{{"", Violation, "cannot be read"}}
 	}
 	if faults := plain(v, nil, nil); len(faults) > 0 {

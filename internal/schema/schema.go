@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/go-json-experiment/json/jsontext"
 	"github.com/santhosh-tekuri/jsonschema/v6"
 )
 
@@ -87,7 +88,7 @@ func parse(raw []byte) (*Schema, []Fault) {
 	}
 	doc, err := decode(raw)
 	if err != nil {
-		return nil, []Fault{{"", InvalidValue, "is not JSON"}}
+		return nil, []Fault{{"", InvalidValue, "is not JSON, or has a name twice in one object"}}
 	}
 	if _, ok := doc.(map[string]any); !ok {
 		return nil, []Fault{{"", WrongType, "must be an object"}}
@@ -140,11 +141,49 @@ func (nowhere) Load(string) (any, error) { return nil, errors.New("is not in thi
 
 var metaschema = sync.OnceValues(func() (*jsonschema.Schema, error) { return newCompiler().Compile(Dialect) })
 
-// decode reads JSON and keeps numbers as they are written.
+// decode reads JSON and keeps numbers as they are written. A name that stands twice in one object is an
+// error: readers differ in which of the two counts.
 func decode(raw []byte) (any, error) {
-	d := json.NewDecoder(bytes.NewReader(raw))
-	d.UseNumber()
-	var v any
-	err := d.Decode(&v)
-	return v, err
+	return decodeValue(jsontext.NewDecoder(bytes.NewReader(raw), jsontext.AllowInvalidUTF8(true)))
+}
+
+func decodeValue(d *jsontext.Decoder) (any, error) {
+	t, err := d.ReadToken()
+	if err != nil {
+		return nil, err
+	}
+	switch t.Kind() {
+	case '"':
+		return t.String(), nil
+	case '0':
+		return json.Number(t.String()), nil
+	case 't', 'f':
+		return t.Bool(), nil
+	case '[':
+		list := []any{}
+		for d.PeekKind() != ']' {
+			v, err := decodeValue(d)
+			if err != nil {
+				return nil, err
+			}
+			list = append(list, v)
+		}
+		_, err = d.ReadToken()
+		return list, err
+	case '{':
+		object := make(map[string]any)
+		for d.PeekKind() != '}' {
+			name, err := d.ReadToken()
+			if err != nil {
+				return nil, err
+			}
+			text := name.String()
+			if object[text], err = decodeValue(d); err != nil {
+				return nil, err
+			}
+		}
+		_, err = d.ReadToken()
+		return object, err
+	}
+	return nil, nil // null
 }

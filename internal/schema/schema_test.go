@@ -65,6 +65,8 @@ func TestCheckNamesEveryFaultWithItsPlace(t *testing.T) {
 			[]string{"/children/0/children/1/n must be a number"},
 		},
 		{`{"$dynamicAnchor":"t","properties":{"c":{"$dynamicRef":"#t"}},"required":["n"]}`, `{"n":1,"c":{}}`, []string{"/c/n is required"}},
+		{`{"type":"object"}`, `{"a":{"b/c":1,"b\u002fc":2}}`, []string{"/a/b~1c stands here twice"}},
+		{`{"properties":{"a":{"maxLength":1}}}`, `{"a":"\ud800"}`, nil},
 		{`{"type":"object"}`, `{"a":1e999999999,"b":[-1E-501,1]}`, []string{"/a " + detailNumber, "/b/0 " + detailNumber}},
 	} {
 		got := texts(parsed(t, c.schema).Check([]byte(c.data), nil))
