@@ -7,7 +7,10 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/fanfare-webhooks/fanfare"
+	"github.com/fanfare-webhooks/fanfare/internal/disabler"
 	"github.com/fanfare-webhooks/fanfare/internal/store"
 	"github.com/fanfare-webhooks/fanfare/retry"
 )
@@ -229,4 +232,71 @@ func (c *call) mayWritePolicy() bool { return isPlatform(c.key) || c.key.Account
 var errPolicy = &problem{
 	status: http.StatusForbidden, code: codeNotAllowed,
 	detail: "A health policy is changed with a key of an account above, or of the platform.",
+}
+
+// reEnable enables what the service has disabled, and leaves alone what somebody did.
+func (s *Server) reEnable(c *call) (answer, error) {
+	var descendants bool
+	if err := c.decode(descendantsField(&descendants)); err != nil {
+		return answer{}, err
+	}
+	n, err := s.store.ReEnable(c.r.Context(), c.account, descendants)
+	if err != nil {
+		return answer{}, err
+	}
+	var w writer
+	w.open()
+	w.integer("enabled", int64(n))
+	w.close()
+	return s.keep(c, answer{status: http.StatusOK, body: w.b})
+}
+
+func descendantsField(to *bool) field {
+	return field{name: "descendants", take: func(v value) {
+		if !v.null() {
+			*to, _ = v.boolean()
+		}
+	}}
+}
+
+// testPolicy lists what a policy would do now, and does nothing.
+func (s *Server) testPolicy(c *call) (answer, error) {
+	var descendants bool
+	var given []byte
+	err := c.decode(descendantsField(&descendants), field{name: "health_policy", take: func(v value) { given = v.healthPolicy() }})
+	if err != nil {
+		return answer{}, err
+	}
+	change, err := retry.ParseHealthOverride(given)
+	if err != nil {
+		return answer{}, err
+	}
+	p, err := s.page(c, 16, "health policy")
+	if err != nil {
+		return answer{}, err
+	}
+	rows, now, err := s.store.FailingOf(c.r.Context(), c.account, descendants, p.id(0), p.limit+1)
+	if err != nil {
+		return answer{}, err
+	}
+	rows, next := cut(p, rows, func(f *store.Failing) uuid.UUID { return f.WebhookID })
+	snapshot := s.registry.Snapshot()
+	type found struct {
+		*store.Failing
+		retry.HealthJudgement
+	}
+	var list []found
+	for i := range rows {
+		f := &rows[i]
+		if j := disabler.Judge(snapshot.HealthPolicy(f.AccountID).Override(change), now, f); j.Verdict != retry.HealthFine {
+			list = append(list, found{f, j})
+		}
+	}
+	return p.answer(len(list), func(w *writer, i int) {
+		f := &list[i]
+		w.id("webhook_id", f.WebhookID)
+		w.id("account_id", f.AccountID)
+		w.text("verdict", string(f.Verdict))
+		w.raw("evidence", retry.NewEvidence(f.HealthJudgement).JSON(), "null")
+	}, next), nil
 }

@@ -221,3 +221,102 @@ func TestFaultsOfAHealthPolicyAndOfEmails(t *testing.T) {
 		}
 	}
 }
+
+func TestWhatTheServiceDisabledIsEnabledTogether(t *testing.T) {
+	w := newWorld(t)
+	parent := w.account("")
+	child := w.account(parent)
+	mine, _ := w.broken(parent)
+	below, _ := w.broken(child)
+	other := w.webhook(parent, platformKey)
+	path := "/v1/accounts/" + parent + "/webhooks"
+	w.call("POST", path+"/"+other+"/disable", platformKey, nil).want(200)
+
+	if got := w.call("POST", path+"/re-enable", platformKey, nil).want(200).get("enabled"); got != json.Number("1") {
+		t.Errorf("enabled %v", got)
+	}
+	if !w.enabled(mine) || w.enabled(below) {
+		t.Error("not the account's own only")
+	}
+	for _, want := range []json.Number{"1", "0"} {
+		if got := w.call("POST", path+"/re-enable", platformKey, `{"descendants":true}`).want(200).get("enabled"); got != want {
+			t.Errorf("with descendants: enabled %v, want %s", got, want)
+		}
+	}
+	if !w.enabled(below) {
+		t.Error("not below")
+	}
+	if got := w.call("GET", path+"/"+other, platformKey, nil).want(200).str("disabled.by"); got != "user" {
+		t.Errorf("what somebody disabled is disabled by %s", got)
+	}
+	rows, err := w.store.ClaimOutbox(t.Context(), store.OutboxMail, 10, time.Minute)
+	if err != nil || len(rows) != 4 {
+		t.Errorf("mails: %v, %v", rows, err)
+	}
+	for _, r := range rows {
+		if body, err := store.ParseMailBody(r.Body); err != nil || body.WebhookID != mine.ID && body.WebhookID != below.ID || body.At.IsZero() {
+			t.Errorf("%s: %s, %v", r.Name, r.Body, err)
+		}
+	}
+	again := []string{"Idempotency-Key", "k"}
+	w.call("POST", path+"/re-enable", platformKey, nil, again...).want(200)
+	if got := w.call("POST", path+"/re-enable", platformKey, nil, again...).want(200); got.header.Get("Idempotency-Replayed") != "true" {
+		t.Error("not the first answer")
+	}
+	w.call("POST", path+"/re-enable", platformKey, `{"descendants":true}`, again...).want(409)
+}
+
+func TestAPolicyIsTriedWithoutEffect(t *testing.T) {
+	w := newWorld(t)
+	parent := w.account("")
+	child := w.account(parent)
+	hook := w.webhook(child, platformKey)
+	kept := w.webhook(child, platformKey)
+	w.call("PATCH", "/v1/accounts/"+child+"/webhooks/"+kept, platformKey, `{"health_policy":{"disable":false,"warn":false}}`).want(200)
+	for _, id := range []string{hook, kept} {
+		w.attempted(child, id, time.Minute, 7, 7)
+	}
+	path := "/v1/accounts/" + parent + "/health-policy/test"
+	try := func(body string) *reply { t.Helper(); return w.call("POST", path, platformKey, body).want(200) }
+
+	if got := try(`{"descendants":true}`).get("data").([]any); len(got) != 0 {
+		t.Errorf("as it is: %v", got)
+	}
+	burst := try(`{"descendants":true,"health_policy":{"burst_failures":6,"burst_within":"5m"}}`)
+	if got := burst.get("data").([]any); len(got) != 1 || burst.str("data.0.webhook_id") != hook || burst.str("data.0.verdict") != "disable" ||
+		burst.str("data.0.evidence.rule") != "burst" || burst.get("data.0.evidence.failures") != json.Number("7") {
+		t.Errorf("%s", burst.body)
+	}
+	if got := try(`{"descendants":true,"health_policy":{"min_attempts":7}}`); got.str("data.0.verdict") != "warn" {
+		t.Errorf("%s", got.body)
+	}
+	if got := try(`{"health_policy":{"min_attempts":7}}`).get("data").([]any); len(got) != 0 {
+		t.Errorf("without descendants: %v", got)
+	}
+	w.call("PATCH", "/v1/accounts/"+parent, platformKey, `{"settings":{"health_policy":{"min_attempts":7}}}`).want(200)
+	if err := w.registry.CatchUp(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := try(`{"descendants":true}`); got.str("data.0.webhook_id") != hook {
+		t.Errorf("inherited: %s", got.body)
+	}
+	w.call("POST", path, platformKey, `{"health_policy":{"min_attempts":0}}`).want(422)
+}
+
+func TestSettingsKeepAHealthPolicyThatTheirWriterMayNotChange(t *testing.T) {
+	w := newWorld(t)
+	account := w.account("")
+	own := w.key(account)
+	path := "/v1/accounts/" + account
+	w.call("PATCH", path, platformKey, `{"settings":{"health_policy":{"disable":false}}}`).want(200)
+	got := w.call("PATCH", path, own, `{"settings":{"signature":null}}`).want(200)
+	if fmt.Sprint(got.get("settings.health_policy")) != "map[disable:false]" {
+		t.Errorf("%s", got.body)
+	}
+	w.call("PATCH", path, own, `{"settings":{"health_policy":{"disable":true}}}`).want(403)
+	w.call("PATCH", path, own, `{"settings":{"health_policy":null}}`).want(403)
+	w.call("PATCH", path, own, `{"settings":{"health_policy":{"disable":false}}}`).want(200)
+	if got := w.call("PATCH", path, platformKey, `{"settings":{"health_policy":null}}`).want(200).get("settings.health_policy"); got != nil {
+		t.Errorf("%v", got)
+	}
+}

@@ -53,6 +53,9 @@ var success = map[string]struct {
 	"DELETE /v1/event-types/{name}":      {204, ""},
 	"GET /v1/event-types/{name}/samples": {200, ""},
 
+	"POST /v1/accounts/{account}/webhooks/re-enable": {200, ""},
+	"POST /v1/accounts/{account}/health-policy/test": {200, ""},
+
 	"POST /v1/filters/test": {200, `{"filter":{},"event":{"data":{}}}`},
 
 	"POST /v1/accounts":                        {201, `{"name":"n"}`},

@@ -67,6 +67,7 @@ func (s *Server) routes() []route {
 
 		{method: "POST", path: account + "/webhooks", scope: fanfare.ScopeWrite, body: maxBody, once: true, handle: (*Server).createWebhook},
 		{method: "GET", path: account + "/webhooks", scope: fanfare.ScopeRead, handle: (*Server).listWebhooks, params: page},
+		{method: "POST", path: account + "/webhooks/re-enable", scope: fanfare.ScopeWrite, body: maxBody, once: true, handle: (*Server).reEnable},
 		{method: "GET", path: webhook, scope: fanfare.ScopeRead, handle: (*Server).getWebhook},
 		{method: "PATCH", path: webhook, scope: fanfare.ScopeWrite, body: maxBody, handle: (*Server).updateWebhook},
 		{method: "DELETE", path: webhook, scope: fanfare.ScopeWrite, handle: (*Server).deleteWebhook},
@@ -100,6 +101,9 @@ func (s *Server) routes() []route {
 		{method: "DELETE", path: eventType, scope: fanfare.ScopeWrite, platform: true, handle: (*Server).deleteEventType},
 		{method: "GET", path: eventType + "/samples", handle: (*Server).listSamples},
 
+		{
+			method: "POST", path: account + "/health-policy/test", scope: fanfare.ScopeRead, body: maxBody, handle: (*Server).testPolicy, params: page,
+		},
 		{method: "POST", path: "/v1/filters/test", scope: fanfare.ScopeRead, body: maxPublishBody, handle: (*Server).testFilter},
 
 		{method: "POST", path: "/v1/accounts", scope: fanfare.ScopeAdmin, body: maxBody, once: true, handle: (*Server).createAccount},

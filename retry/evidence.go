@@ -21,7 +21,7 @@ type Evidence struct {
 	FailureRatio float64    `json:"failure_ratio"`
 	Window       *Duration  `json:"window"`              // nil: a single answer was enough
 	Exhausted    int        `json:"exhausted,omitempty"` // deliveries given up since the last success
-	FailingSince *time.Time `json:"failing_since"`       // nil: not known
+	FailingSince *Time      `json:"failing_since"`       // nil: not known
 	Samples      []Sample   `json:"samples"`
 }
 
@@ -29,10 +29,18 @@ type Evidence struct {
 type Sample struct {
 	EventID      string             `json:"event_id"`
 	AttemptID    string             `json:"attempt_id"`
-	StartedAt    time.Time          `json:"started_at"`
+	StartedAt    Time               `json:"started_at"`
 	Status       *int               `json:"status"` // nil: no response
 	Error        *fanfare.ErrorCode `json:"error"`
 	ResponseBody string             `json:"response_body"` // the start of it, as far as it is text
+}
+
+// Time is written as the API has times: in UTC, with milliseconds.
+type Time struct{ time.Time }
+
+// MarshalJSON is for [encoding/json].
+func (t Time) MarshalJSON() ([]byte, error) {
+	return []byte(t.UTC().Format(`"2006-01-02T15:04:05.000Z"`)), nil
 }
 
 // NewEvidence is the evidence of a judgement, without samples.
@@ -48,8 +56,7 @@ func NewEvidence(j HealthJudgement) Evidence {
 		e.Exhausted = j.Exhausted
 	}
 	if !j.Since.IsZero() {
-		since := j.Since.UTC()
-		e.FailingSince = &since
+		e.FailingSince = &Time{j.Since}
 	}
 	return e
 }
@@ -74,7 +81,7 @@ func ParseEvidence(text []byte) (e Evidence, err error) {
 
 // NewSample is an attempt as evidence. The response's body may hold anything.
 func NewSample(event, attempt string, started time.Time, status int, code fanfare.ErrorCode, body []byte) Sample {
-	s := Sample{EventID: event, AttemptID: attempt, StartedAt: started.UTC().Truncate(time.Millisecond), ResponseBody: excerpt(body)}
+	s := Sample{EventID: event, AttemptID: attempt, StartedAt: Time{started}, ResponseBody: excerpt(body)}
 	if status > 0 {
 		s.Status = &status
 	}

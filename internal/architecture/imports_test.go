@@ -34,7 +34,7 @@ var allowed = map[string][]string{
 	"registry":   {".", "retry", "internal/store", "internal/seal", "internal/filter", "internal/schema", "internal/shape", "signature", uuid, prometheus},
 	"dispatcher": {".", "registry", "internal/schema", "internal/store", "internal/egress", "internal/seal", "internal/shape", "internal/weaken", "retry", "signature", uuid, prometheus},
 	"api": {
-		".", "dispatcher", "registry", "internal/store", "internal/tail", "internal/echo", "internal/egress", "internal/seal", "internal/filter",
+		".", "dispatcher", "registry", "internal/disabler", "internal/store", "internal/tail", "internal/echo", "internal/egress", "internal/seal", "internal/filter",
 		"internal/schema", "internal/shape", "retry", "signature",
 		uuid, prometheus, "github.com/gorilla/mux", "github.com/go-json-experiment/json",
 	},

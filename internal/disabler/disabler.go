@@ -104,7 +104,7 @@ func (d *Disabler) Round(ctx context.Context) error {
 		if f.Gone {
 			continue
 		}
-		judged[i] = judge(policy(policies, f), now, f, &looked[i])
+		judged[i] = judge(override(policies.HealthPolicy(f.AccountID), f), now, f, &looked[i])
 		if judged[i].Verdict == retry.HealthWarn && slices.Contains(failing[i].Mailed, store.MailWarning) {
 			judged[i].Verdict = retry.HealthFine // it was said
 		}
@@ -135,25 +135,36 @@ func (d *Disabler) Round(ctx context.Context) error {
 	return nil
 }
 
-// policy is a webhook's. One of its own that this version cannot read changes nothing.
-func policy(policies Policies, f *store.Failing) retry.HealthPolicy {
-	p := policies.HealthPolicy(f.AccountID)
+// Judge is what a policy makes of a webhook's day, which was read whole. The webhook's own policy changes it.
+func Judge(p retry.HealthPolicy, now time.Time, f *store.Failing) retry.HealthJudgement {
+	return override(p, f).Judge(now, history(f))
+}
+
+// override is a policy with what a webhook changes about it. One that this version cannot read changes nothing.
+func override(p retry.HealthPolicy, f *store.Failing) retry.HealthPolicy {
 	if o, err := retry.ParseHealthOverride(f.Policy); err == nil {
-		p = p.Override(o)
+		return p.Override(o)
 	}
 	return p
+}
+
+func history(f *store.Failing) retry.HealthHistory {
+	h := retry.HealthHistory{From: f.From, Since: f.Since, Begin: f.Begin, Minutes: make([]retry.HealthMinute, len(f.Minutes))}
+	for i, m := range f.Minutes {
+		h.Minutes[i] = retry.HealthMinute{At: m.At, Attempts: int(m.Attempts), Failures: int(m.Failures), Exhausted: int(m.Exhausted)}
+	}
+	return h
 }
 
 // judge decides about a webhook, and notes when it is to be looked at again. Who was not read whole is not
 // disabled for what takes a day to know.
 func judge(p retry.HealthPolicy, now time.Time, f *store.Failing, l *store.Looked) retry.HealthJudgement {
-	h := retry.HealthHistory{From: f.From, Since: f.Since, Begin: f.Begin, Minutes: make([]retry.HealthMinute, len(f.Minutes))}
-	for i, m := range f.Minutes {
-		h.Minutes[i] = retry.HealthMinute{At: m.At, Attempts: int(m.Attempts), Failures: int(m.Failures), Exhausted: int(m.Exhausted)}
+	for _, m := range f.Minutes {
 		if m.Failures > 0 {
 			l.FailedAt = m.At
 		}
 	}
+	h := history(f)
 	j := p.Judge(now, h)
 	l.Since, l.DayAt = j.Since, f.DayAt
 	if f.Whole {

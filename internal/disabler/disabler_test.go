@@ -144,7 +144,7 @@ func TestAnEndpointThatFailedForADayIsDisabledOnceWithItsEvidence(t *testing.T) 
 	f.want(well, "")
 	e, err := retry.ParseEvidence([]byte(got.Disabled.Evidence))
 	if err != nil || e.Rule != retry.RuleRatio || e.FailureRatio != 1 || e.Attempts < 280 || e.Attempts > 292 ||
-		e.FailingSince == nil || time.Since(*e.FailingSince) < day {
+		e.FailingSince == nil || time.Since(e.FailingSince.Time) < day {
 		t.Errorf("evidence %+v, %v", e, err)
 	}
 	if got.Version != dead.Version+1 || got.Disabled.Reason == "" {

@@ -56,14 +56,14 @@ func (f *Facts) judged(e *retry.Evidence) {
 		f.Window = retry.FormatDuration(time.Duration(*e.Window))
 	}
 	if e.FailingSince != nil {
-		f.FailingSince = *e.FailingSince
+		f.FailingSince = e.FailingSince.UTC()
 	}
 	if len(e.Samples) == 0 {
 		return
 	}
 	last := e.Samples[0]
 	for _, s := range e.Samples {
-		if s.StartedAt.After(last.StartedAt) {
+		if s.StartedAt.After(last.StartedAt.Time) {
 			last = s
 		}
 	}

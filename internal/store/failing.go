@@ -93,14 +93,15 @@ const failingOfSQL = `
 WITH due AS MATERIALIZED (
 	SELECT f.webhook_id, f.account_id, f.failed_at, f.since, f.day_at, true AS whole, date_trunc('hour', now() - interval '25 hours') AS begin
 	FROM webhook_failing f JOIN webhooks w ON w.account_id = f.account_id AND w.id = f.webhook_id
-	WHERE f.account_id = ANY ($1) AND f.webhook_id > $2 AND w.deleted_at IS NULL AND w.disabled_by IS NULL
+	WHERE f.account_id = ANY (CASE WHEN $4 THEN ARRAY(` + subtreeSQL + `) ELSE ARRAY[$1] END)
+		AND f.webhook_id > $2 AND w.deleted_at IS NULL AND w.disabled_by IS NULL
 	ORDER BY f.webhook_id LIMIT $3
 )` + failingColumns
 
-// FailingOf reads up to limit webhooks of some accounts that have failures, in the order of their ids after after,
-// with their whole day.
-func (s *Store) FailingOf(ctx context.Context, accounts []uuid.UUID, after uuid.UUID, limit int) (list []Failing, now time.Time, err error) {
-	rows, err := s.pool.Query(ctx, failingOfSQL, accounts, after, limit)
+// FailingOf reads up to limit webhooks with failures of an account, and with descendants of those below it, in the
+// order of their ids after after, with their whole day.
+func (s *Store) FailingOf(ctx context.Context, account uuid.UUID, descendants bool, after uuid.UUID, limit int) (list []Failing, now time.Time, err error) {
+	rows, err := s.pool.Query(ctx, failingOfSQL, account, after, limit, descendants)
 	if err == nil {
 		list, now, err = collectFailing(rows)
 	}
