@@ -41,12 +41,12 @@ func (q *queue) room(webhook uuid.UUID, w *registry.Webhook, most int, promised 
 	now := time.Now()
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	h, known := q.hooks[queueOf(webhook)]
+	_, known := q.hooks[queueOf(webhook)]
 	var account uuid.UUID
 	if w != nil {
 		account = w.AccountID
 	}
-	h = q.hook(webhook, account, w)
+	h := q.hook(webhook, account, w)
 	defer q.drop(h, now)
 	if !known {
 		h.endpoint.cautious(now)
