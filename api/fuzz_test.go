@@ -49,6 +49,8 @@ func FuzzPublication(f *testing.F) {
 		`{"type":"a.b","data":{}}`, `{"data": {"a":[1, 2]} ,"type":"a"}`, `{"type":"a","data":{"data":{}},"idempotency_key":"k"}`,
 		`{"type":"a","data":{},"occurred_at":"2026-01-01T00:00:00Z"}`, `{"\u0064ata":{"x":"}"},"type":"a"}`, `{"type":"a","data":[]}`,
 		`{"type":"a","data":{"\ud800":1}}`, `{"type":"a","data":{}}x`, `{"type":"a","data":{},"data":{}}`,
+		`{"type":"a","data":{},"destinations":[{"url":"https://a","headers":{"A":{"secret":"b"}},"signature":{"scheme":"hex","header":"S"}}]}`,
+		`{"type":"a","data":{},"destinations":[{},null,[{"url":1}],{"custom_data":{"a":"b"},"method":"GET"}]}`,
 	} {
 		f.Add([]byte(s))
 	}
