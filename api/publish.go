@@ -13,6 +13,7 @@ import (
 	"github.com/fanfare-webhooks/fanfare"
 	"github.com/fanfare-webhooks/fanfare/dispatcher"
 	"github.com/fanfare-webhooks/fanfare/internal/schema"
+	"github.com/fanfare-webhooks/fanfare/registry"
 )
 
 const (
@@ -32,6 +33,9 @@ type item struct {
 
 	targets    []oneOff // its one-off destinations; nil: none
 	rawTargets []byte   // as they were given
+
+	wrong   []schema.Fault      // with the data
+	wrongBy *registry.EventType // the entry of the catalog that says so; nil: none does
 }
 
 // publish takes one event. This is the hot path: one pass over the body, which finds data where it lies.
@@ -403,14 +407,17 @@ func (s *Server) known(c *call, items []item, f *faults) bool {
 		case t == it.CheckedBy || it.Data == nil:
 			continue
 		}
-		if wrong := t.Check(it.Data, budget); len(wrong) > 0 {
-			all = false
-			if f != nil {
-				dataFaults(f, it.at, wrong)
-			}
+		if t != it.wrongBy { // it may have been checked before Postgres was asked
+			it.wrong = t.Check(it.Data, budget)
+		}
+		if len(it.wrong) == 0 {
+			it.CheckedBy, it.wrongBy = t, nil
 			continue
 		}
-		it.CheckedBy = t
+		it.wrongBy, all = t, false
+		if f != nil {
+			dataFaults(f, it.at, it.wrong)
+		}
 	}
 	return all
 }

@@ -159,6 +159,8 @@ func (o *outline) keyword(n *node, i int, keyword string, v any) {
 		} else if u, err := url.Parse(fmt.Sprint(v)); err != nil || !u.IsAbs() || u.Fragment != "" {
 			o.fault(at(), InvalidRef, "must be an absolute URI without a fragment")
 		}
+	case "$recursiveRef": // of an older dialect; the library would follow it all the same
+		o.fault(at(), InvalidRef, "is not a keyword of this dialect: use $dynamicRef")
 	case "$schema":
 		if v != Dialect {
 			o.fault(at(), InvalidValue, "must be "+Dialect)
