@@ -22,7 +22,7 @@ var allowed = map[string][]string{
 	"internal/schema":  {"github.com/santhosh-tekuri/jsonschema/v6", "github.com/go-json-experiment/json", "golang.org/x/text"},
 	"internal/seal":    {".", uuid},
 	"internal/shape":   {".", uuid},
-	"internal/echo":    {".", uuid},
+	"internal/echo":    {".", "signature", uuid},
 	"internal/egress":  {".", "code.dny.dev/ssrf", "golang.org/x/net"},
 	"internal/devpg":   {".", pgx},
 	"internal/store":   {".", "internal/weaken", uuid, pgx, "github.com/jackc/puddle/v2"},

@@ -1,6 +1,6 @@
 // Package echo is the test receiver: a place to point a webhook at, and a page that shows what arrives.
 //
-// It hides a bounded memory of requests: 100 names, the least recently used of which makes room, and for
+// It hides how a signature is checked, and a bounded memory of requests: 100 names, the least recently used of which makes room, and for
 // each 100 requests and 1 MiB, the oldest of which make room. Nothing is written to disk.
 package echo
 
@@ -41,6 +41,7 @@ type Request struct {
 	Body         string              `json:"body"`
 	BodyEncoding string              `json:"body_encoding"` // utf8 or base64
 	Truncated    bool                `json:"truncated"`     // something was too long to keep whole
+	Signature    *Verdict            `json:"signature"`     // nil: it was told no secret
 }
 
 // Time is a time that JSON shows in UTC with milliseconds (RFC 3339).
@@ -86,21 +87,29 @@ func (e *Echo) Close() { e.closeOnce.Do(func() { close(e.done) }) }
 
 // Receive remembers any request and answers 200 and "ok". The query may choose otherwise: status (200 to
 // 599) and delay (a duration like 1.5s, at most 30s), which passes before the answer but after the
-// request is remembered. A bad option answers 400, a bad name 404, and neither is remembered.
+// request is remembered; with a secret (whsec_…) it says of each request whether that signed it. A bad option
+// answers 400, a bad name 404, and neither is remembered.
 func (e *Echo) Receive(w http.ResponseWriter, r *http.Request, name string) {
 	if !ValidName(name) {
 		http.NotFound(w, r)
 		return
 	}
 	status, delay, fault := options(r)
+	secret, told, err := secretOf(r.URL.RawQuery)
+	if err != nil {
+		fault = "secret is not a signing secret such as whsec_…"
+	}
 	if fault != "" {
 		http.Error(w, fault, http.StatusBadRequest)
 		return
 	}
-	req, err := read(r)
+	req, body, err := read(r)
 	if err != nil {
 		http.Error(w, "the body could not be read", http.StatusBadRequest)
 		return
+	}
+	if told {
+		req.Signature = verify(r, body, req, secret)
 	}
 	e.remember(name, req)
 	if delay > 0 {
@@ -211,20 +220,21 @@ func headerSize(name string, values []string) int {
 }
 
 // read takes a request in, as much of it as is kept.
-func read(r *http.Request) (*Request, error) {
+func read(r *http.Request) (*Request, []byte, error) {
+	query := withoutSecret(r.URL.RawQuery)
 	req := &Request{
 		ReceivedAt: Time{time.Now()},
 		Method:     clip(r.Method, 64),
 		Path:       clip(r.URL.EscapedPath(), maxTarget),
-		Query:      clip(r.URL.RawQuery, maxTarget),
+		Query:      clip(query, maxTarget),
 		Headers:    make(map[string][]string, len(r.Header)+1),
 	}
 	id, err := uuid.NewV7()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	req.ID = id
-	req.Truncated = len(req.Path) < len(r.URL.EscapedPath()) || len(req.Query) < len(r.URL.RawQuery)
+	req.Truncated = len(req.Path) < len(r.URL.EscapedPath()) || len(req.Query) < len(query)
 
 	req.Headers["Host"] = []string{clip(r.Host, 512)}
 	room := maxHeader
@@ -243,11 +253,11 @@ func read(r *http.Request) (*Request, error) {
 
 	body, err := io.ReadAll(io.LimitReader(r.Body, maxBody))
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	rest, err := io.CopyN(io.Discard, r.Body, maxRead-maxBody)
 	if err != nil && err != io.EOF {
-		return nil, err
+		return nil, nil, err
 	}
 	if rest > 0 {
 		req.Truncated = true
@@ -257,7 +267,7 @@ func read(r *http.Request) (*Request, error) {
 	if !utf8.Valid(body) {
 		req.BodyEncoding, req.Body = "base64", base64.StdEncoding.EncodeToString(body)
 	}
-	return req, nil
+	return req, body, nil
 }
 
 // wholeRunes drops the part of a character that a cut left at the end.

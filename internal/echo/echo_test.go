@@ -65,7 +65,7 @@ func TestARequestIsAnsweredAndRemembered(t *testing.T) {
 	}
 	var m map[string]any
 	json.Unmarshal(text, &m)
-	for _, k := range []string{"id", "received_at", "method", "path", "query", "headers", "body", "body_encoding", "truncated"} {
+	for _, k := range []string{"id", "received_at", "method", "path", "query", "headers", "body", "body_encoding", "truncated", "signature"} {
 		if _, ok := m[k]; !ok {
 			t.Errorf("%s is not in %s", k, text)
 		}
