@@ -257,3 +257,28 @@ func TestTheLoopOfTheGuideAboutSynchronisationMissesNothing(t *testing.T) {
 	defer kill(second)
 	prints(second, missed, w.event(account, "t"))
 }
+
+// Blocks of these guides are bodies of calls: PATCH account, POST webhook/test.
+func TestTheBodiesOfTheGuidesAboutHealthAreTaken(t *testing.T) {
+	for guide, least := range map[string]int{"health-policy": 6, "disabled-endpoint": 3} {
+		text, err := os.ReadFile("../docs/guides/" + guide + ".md")
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := newWorld(t)
+		account := w.account("")
+		hook := "/v1/accounts/" + account + "/webhooks/" + w.webhook(account, platformKey)
+		blocks := fence.FindAllStringSubmatch(string(text), -1)
+		if len(blocks) < least {
+			t.Errorf("%s has %d bodies", guide, len(blocks))
+		}
+		for _, block := range blocks {
+			method, what, _ := strings.Cut(block[1], " ")
+			path := hook + strings.TrimPrefix(what, "webhook")
+			if rest, found := strings.CutPrefix(what, "account"); found {
+				path = "/v1/accounts/" + account + rest
+			}
+			w.call(method, path, platformKey, block[2]).want(200)
+		}
+	}
+}
