@@ -70,6 +70,20 @@ func lastBody(a *fanfare.Attempt, eventType string) []byte {
 // operationalGroup is the group of the catalog that the types of operational events are in.
 const operationalGroup = "Fanfare"
 
+// What receivers of operational events may build on. It says little, since events that another version of a node
+// has made must satisfy it, too.
+const (
+	webhookSchema = `{"type": "object", "required": ["webhook"], "properties": {` + webhookMember + `}}`
+
+	exhaustedSchema = `{"type": "object", "required": ["webhook", "count", "since", "last"], "properties": {` + webhookMember + `,
+		"count": {"type": "integer", "minimum": 1, "description": "How many deliveries were given up"},
+		"since": {"type": "string", "format": "date-time", "description": "When the first of them was"},
+		"last": {"type": "object", "required": ["event_id", "event_type", "reason", "attempt"], "description": "The last of them",
+			"properties": {"attempt": {"type": ["object", "null"], "description": "As the API shows it; null if there was no request"}}}}}`
+
+	webhookMember = `"webhook": {"type": "object", "required": ["id", "account_id", "version"], "description": "As the API shows it, without secrets"}`
+)
+
 // OperationalTypes are the entries of the catalog for operational events. Their samples are made like the data of
 // real ones.
 func OperationalTypes() []fanfare.EventType {
@@ -94,29 +108,30 @@ func OperationalTypes() []fanfare.EventType {
 	sample := func(data []byte) []byte { return slices.Concat([]byte("["), data, []byte("]")) }
 	return []fanfare.EventType{
 		{
-			Name: fanfare.EventDeliveryExhausted, Group: operationalGroup, Samples: sample(exhaustedBody(&edited, 3, at.Add(8*time.Hour), lastBody(&given, "call.ended"))),
+			Name: fanfare.EventDeliveryExhausted, Group: operationalGroup, Schema: []byte(exhaustedSchema),
+			Samples:     sample(exhaustedBody(&edited, 3, at.Add(8*time.Hour), lastBody(&given, "call.ended"))),
 			Description: "Deliveries of a webhook were given up. At most one event a webhook and minute, which says how many and what became of the last of them.",
 		},
 		{
-			Name: fanfare.EventWebhookCreated, Group: operationalGroup, Samples: sample(webhookBody(&hook)),
+			Name: fanfare.EventWebhookCreated, Group: operationalGroup, Schema: []byte(webhookSchema), Samples: sample(webhookBody(&hook)),
 			Description: "A webhook was created.",
 		},
 		{
-			Name: fanfare.EventWebhookDeleted, Group: operationalGroup, Samples: sample(webhookBody(&edited)),
+			Name: fanfare.EventWebhookDeleted, Group: operationalGroup, Schema: []byte(webhookSchema), Samples: sample(webhookBody(&edited)),
 			Description: "A webhook was deleted; this is what it was.",
 		},
 		{
-			Name: fanfare.EventWebhookDisabled, Group: operationalGroup, Samples: sample(webhookBody(&off)),
+			Name: fanfare.EventWebhookDisabled, Group: operationalGroup, Schema: []byte(webhookSchema), Samples: sample(webhookBody(&off)),
 			Description: "A webhook was switched off: its member disabled says who did so and why.",
 			Modifiers: []byte(`{"by": {"path": "/webhook/disabled/by", "description": "Who switched it off", "values": ` +
 				`{"user": "Somebody, through the API", "health": "Fanfare, since it failed for too long", "gone": "Its receiver, by answering 410 Gone"}}}`),
 		},
 		{
-			Name: fanfare.EventWebhookEnabled, Group: operationalGroup, Samples: sample(webhookBody(&edited)),
+			Name: fanfare.EventWebhookEnabled, Group: operationalGroup, Schema: []byte(webhookSchema), Samples: sample(webhookBody(&edited)),
 			Description: "A webhook was switched on again.",
 		},
 		{
-			Name: fanfare.EventWebhookUpdated, Group: operationalGroup, Samples: sample(webhookBody(&edited)),
+			Name: fanfare.EventWebhookUpdated, Group: operationalGroup, Schema: []byte(webhookSchema), Samples: sample(webhookBody(&edited)),
 			Description: "A webhook was changed, or its signing secret was rotated.",
 		},
 	}

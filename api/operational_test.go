@@ -11,6 +11,7 @@ import (
 
 	"github.com/fanfare-webhooks/fanfare"
 	"github.com/fanfare-webhooks/fanfare/api"
+	"github.com/fanfare-webhooks/fanfare/internal/schema"
 	"github.com/fanfare-webhooks/fanfare/internal/store"
 )
 
@@ -25,8 +26,8 @@ func TestOperationalEventsArePublishedByNobodyElse(t *testing.T) {
 	w := newWorld(t)
 	w.operationalTypes()
 	account := w.account("")
-	for _, name := range fanfare.OperationalTypes() {
-		event := map[string]any{"type": name, "data": map[string]any{}}
+	for _, typ := range api.OperationalTypes() {
+		event := map[string]any{"type": typ.Name, "data": raw(t, typ.Samples)[0]}
 		r := w.call("POST", "/v1/accounts/"+account+"/events", platformKey, event).want(422)
 		if diff := cmp.Diff([]string{"/type platform_event_type"}, r.problems()); diff != "" {
 			t.Error(diff)
@@ -121,6 +122,18 @@ func TestTheSamplesOfOperationalEventsAreObjectsThatEventsMayHold(t *testing.T) 
 		if err := json.Unmarshal(typ.Samples, &samples); err != nil || len(samples) != 1 || samples[0].Webhook.ID == "" {
 			t.Errorf("%s: %v: %s", typ.Name, err, typ.Samples)
 		}
+		rules, faults := schema.Parse(typ.Schema)
+		if faults != nil {
+			t.Fatalf("%s: %v", typ.Name, faults)
+		}
+		for _, sample := range raw(t, typ.Samples) {
+			if faults := rules.Check(sample, schema.NewBudget()); faults != nil {
+				t.Errorf("%s: its sample does not satisfy its schema: %v", typ.Name, faults)
+			}
+		}
+		if faults := rules.Check([]byte(`{"webhook":{"id":"x"}}`), schema.NewBudget()); faults == nil {
+			t.Errorf("%s: its schema lets everything pass", typ.Name)
+		}
 		if typ.Description == "" || !fanfare.Operational(typ.Name) {
 			t.Errorf("%s is described as %q", typ.Name, typ.Description)
 		}
@@ -128,4 +141,13 @@ func TestTheSamplesOfOperationalEventsAreObjectsThatEventsMayHold(t *testing.T) 
 	if len(api.OperationalTypes()) != len(fanfare.OperationalTypes()) {
 		t.Error("the catalog lacks one")
 	}
+}
+
+// raw is the elements of an array as they are written.
+func raw(t *testing.T, array []byte) (elements []json.RawMessage) {
+	t.Helper()
+	if err := json.Unmarshal(array, &elements); err != nil {
+		t.Fatal(err)
+	}
+	return elements
 }
