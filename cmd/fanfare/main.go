@@ -56,7 +56,9 @@ func dev() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "dev",
 		Short: "Run everything on this machine: Postgres, a demo account, the server, a test receiver",
-		Args:  cobra.NoArgs,
+		Long: `Run everything on this machine: Postgres, a demo account, the server, a test receiver. A catalog file that
+FANFARE_CATALOG names is applied at the start, as by 'fanfare serve'.`,
+		Args: cobra.NoArgs,
 	}
 	c.Flags().StringVar(&o.Dir, "data", "", "directory of the data (default: in the user's cache directory)")
 	c.Flags().StringVar(&o.Listen, "listen", "127.0.0.1:8080", "address of the API")

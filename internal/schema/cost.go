@@ -92,8 +92,9 @@ type shape struct {
 	children [][]int // for each child that may be of a kind of its own, all that judge it
 }
 
-// maxShapes bounds the work of computing a schema's cost, in subschemas that judge a child.
-const maxShapes = 30_000
+// maxShapes bounds the work of computing a schema's cost: subschemas that judge a child, and looks at one
+// for them.
+const maxShapes = 50_000
 
 // shapes are the outline's, by subschema. It is not ok if they are too large.
 func (o *outline) shapes() (list []shape, ok bool) {
@@ -140,13 +141,19 @@ func (o *outline) children(s *shape, room int) int {
 	add := func(judges func(n *node) []int) {
 		var list []int
 		for _, i := range s.all {
-			list = append(list, judges(&o.nodes[i])...)
+			if room < 0 {
+				return
+			}
+			more := judges(&o.nodes[i])
+			list, room = append(list, more...), room-len(more)
 		}
 		if len(list) > 0 {
 			s.children = append(s.children, list)
 		}
 	}
-	other := func(n *node) []int { return present(append(n.patterns, n.additional, n.leftover)...) }
+	other := func(n *node) []int {
+		return append(present(n.additional, n.leftover), n.patterns...)
+	}
 	for name := range names {
 		add(func(n *node) []int {
 			if sub, ok := n.properties[name]; ok {

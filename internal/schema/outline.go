@@ -110,23 +110,20 @@ func (o *outline) bounded(v any, steps []string, length int) bool {
 }
 
 // add takes in a subschema and all below it, and answers its number. What is no schema is taken in as an
-// empty one; that it is none, the metaschema says.
+// empty one; that it is none, the metaschema says. One more than there may be is enough to be refused.
 func (o *outline) add(v any, at string) int {
 	i := len(o.nodes)
-	o.at[at] = i
-	o.nodes = append(o.nodes, node{
-		pointer: at, additional: -1, leftover: -1, names: -1, items: -1, remaining: -1, contains: -1, weight: 1,
-	})
-	object, _ := v.(map[string]any)
 	if i > maxSubschemas {
-		return i
+		return i - 1
 	}
-	n := &node{}
-	*n = o.nodes[i]
+	o.at[at] = i
+	o.nodes = append(o.nodes, node{})
+	n := node{pointer: at, additional: -1, leftover: -1, names: -1, items: -1, remaining: -1, contains: -1, weight: 1}
+	object, _ := v.(map[string]any)
 	for keyword, v := range object {
-		o.keyword(n, i, keyword, v)
+		o.keyword(&n, i, keyword, v)
 	}
-	o.nodes[i] = *n
+	o.nodes[i] = n
 	return i
 }
 

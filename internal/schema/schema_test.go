@@ -143,6 +143,7 @@ func TestASchemaThatExplodesIsRefused(t *testing.T) {
 		"a large enumeration":    `{"items":{"enum":[` + strings.Repeat(`1,`, 5000) + `2]}}`,
 		"many patterns":          `{"patternProperties":{` + repeat(`"%d[a-z]{90}":{}`, 30) + `}}`,
 		"many comparisons":       `{"allOf":[` + repeat(`{"uniqueItems":true,"minItems":%d}`, 20) + `]}`,
+		"names and patterns":     `{"allOf":[` + repeat(`{"minProperties":%d,"$ref":"#/$defs/a"}`, 60) + `],"$defs":{"a":{"properties":{` + repeat(`"n%d":{}`, 150) + `},"patternProperties":{` + repeat(`"^p%d":{}`, 150) + `}}}}`,
 		"each text is a pattern": `{"allOf":[` + repeat(`{"format":"regex","minLength":%d}`, 5) + `]}`,
 	} {
 		_, faults := Parse([]byte(raw))
