@@ -129,3 +129,19 @@ func TestOnlyTheEventsOwnAccountSeesItsOneOffDestinations(t *testing.T) {
 		}
 	}
 }
+
+func TestAnExpungedEventHasNoDestinationsToOpen(t *testing.T) {
+	f := openLog(t)
+	_, events, ids := f.oneOff(t)
+
+	if err := f.Expunge(t.Context(), f.account, events[1]); err != nil {
+		t.Fatal(err)
+	}
+
+	var sealed []byte
+	var kept []uuid.UUID
+	err := f.QueryRow(t.Context(), `SELECT destinations, destination_ids FROM events WHERE id = $1`, events[1]).Scan(&sealed, &kept)
+	if err != nil || sealed != nil || !slices.Equal(kept, ids) {
+		t.Errorf("it has %q and %v, %v", sealed, kept, err)
+	}
+}

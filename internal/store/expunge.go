@@ -12,7 +12,7 @@ import (
 const (
 	// The first time counts.
 	expungeSQL = `
-UPDATE events SET data = '{}', expunged_at = coalesce(expunged_at, clock_timestamp())
+UPDATE events SET data = '{}', destinations = NULL, expunged_at = coalesce(expunged_at, clock_timestamp())
 WHERE account_id = $1 AND id = $2
 RETURNING webhook_ids || coalesce(destination_ids, '{}')`
 
@@ -26,9 +26,9 @@ WHERE webhook_id = ANY ($1) AND event_id = $2 AND (response_headers IS NOT NULL 
 UPDATE retries SET due_at = least(due_at, clock_timestamp()) WHERE webhook_id = ANY ($1) AND event_id = $2 AND owner IS NULL`
 )
 
-// Expunge removes the data of one of an account's own events, and what receivers replied to it, for good. The
-// facts stay: that there was the event, to whom it went, and what became of that. Deliveries that are still
-// owed end as what cannot be sent. It may be repeated. The error is [ErrNotFound].
+// Expunge removes the data and the one-off destinations of one of an account's own events, and what receivers
+// replied to it, for good. The facts stay: that there was the event, to whom it went, and what became of that.
+// Deliveries that are still owed end as what cannot be sent. It may be repeated. The error is [ErrNotFound].
 func (s *Store) Expunge(ctx context.Context, account, id uuid.UUID) error {
 	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		var hooks []uuid.UUID
