@@ -177,6 +177,9 @@ func (d *Dispatcher) claimDue(ctx context.Context) time.Duration {
 			d.due.note(w.WebhookID, now.Add(time.Second))
 		}
 	}
+	for _, w := range wants {
+		d.queue.claimed(w.WebhookID)
+	}
 	return 0
 }
 

@@ -392,6 +392,23 @@ func TestAllThatShareAQueueAreClaimedForWhenItHasRoomAgain(t *testing.T) {
 	}
 }
 
+// Another node may have had what one was promised room for.
+func TestWhoWasPutOffForWhatWasNotToBeHadIsClaimedForAtOnce(t *testing.T) {
+	q := testQueue(100, 1000, 100, 1<<20)
+	promised := make(promises)
+	first, second := destinationID(id(1), "host", 0), destinationID(id(1), "host", 1)
+	if n, _ := q.room(first, nil, 1000, promised); n == 0 {
+		t.Fatal("there is no room for the first")
+	}
+	if n, again := q.room(second, nil, 1000, promised); n != 0 || !again.IsZero() {
+		t.Fatalf("the second is promised %d, and asked for again at %v", n, again)
+	}
+	q.claimed(first)
+	if due, _ := q.due.pop(time.Now(), 10); !slices.Equal(due, []uuid.UUID{second}) {
+		t.Errorf("claimed for: %v", due)
+	}
+}
+
 func TestAHostThatFailedIsForgottenInTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := testQueue(100, 1000, 1000, 1<<20)

@@ -88,19 +88,20 @@ func (q *queue) push(ds []*delivery) (start int, over []*delivery) {
 			q.drop(h, now)
 			continue
 		}
+		// What is beyond the bytes that may wait is read again later. Nobody sends anything of the event yet.
+		if e := d.event; e.queued == 0 && e.data != nil && q.bytes+e.size() > q.maxBytes {
+			e.data, e.destinations = nil, nil
+		}
 		q.enter(h, d)
 		q.ready(h, now)
 	}
 	return q.start(now), over
 }
 
-// enter puts a delivery at the end of a queue. What is beyond the bytes that may wait is read again later.
+// enter puts a delivery at the end of a queue.
 func (q *queue) enter(h *hookQueue, d *delivery) {
-	if d.event.queued == 0 && d.event.data != nil {
-		if q.bytes += d.event.size(); q.bytes > q.maxBytes {
-			q.bytes -= d.event.size()
-			d.event.data, d.event.destinations = nil, nil
-		}
+	if d.event.queued == 0 {
+		q.bytes += d.event.size()
 	}
 	d.event.queued++
 	h.waiting.push(d)
@@ -109,17 +110,21 @@ func (q *queue) enter(h *hookQueue, d *delivery) {
 }
 
 // putBack queues a delivery again that left by what was known of its webhook before w: its endpoint, or how
-// much that can bear, may be another.
-func (q *queue) putBack(d *delivery, w *registry.Webhook) {
+// much that can bear, may be another. It does not when the node stops.
+func (q *queue) putBack(d *delivery, w *registry.Webhook) (done bool) {
 	now := time.Now()
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	h := q.hook(d.webhook, d.account, w)
+	if q.closed {
+		return false
+	}
 	h.flying--
 	h.account.flying--
 	q.flying--
 	q.enter(h, d)
 	q.ready(h, now)
+	return true
 }
 
 // start is how many senders the caller must start now: one, if something is ready that no other may be
@@ -232,6 +237,18 @@ func (q *queue) feed(h *hookQueue, now time.Time) {
 			q.due.note(id, time.Time{})
 		}
 		h.hungry = 0
+	}
+}
+
+// claimed is told that a webhook's retries were asked for, whatever came of it: those that share its queue may
+// have been put off for some that were not to be had.
+func (q *queue) claimed(webhook uuid.UUID) {
+	now := time.Now()
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if h := q.hooks[queueOf(webhook)]; h != nil {
+		q.feed(h, now)
+		q.drop(h, now)
 	}
 }
 

@@ -172,6 +172,24 @@ func TestPayloadsBeyondTheBudgetAreDropped(t *testing.T) {
 	}
 }
 
+func TestWhatIsPutBackKeepsItsPayloadAndItsPlaceInTheBooks(t *testing.T) {
+	q := testQueue(100, 100, 100, 25)
+	q.push(waiting(1, 11, 2))
+	_, ds := taken(q, 2)
+	q.push(waiting(1, 12, 2)) // all the bytes that there are
+	w := *ds[0].hook
+	w.Version++
+	if !q.putBack(ds[0], &w) {
+		t.Fatal("it was not put back")
+	}
+	if ds[0].event.data == nil || q.bytes != 30 || q.flying != 1 || q.waiting != 3 {
+		t.Errorf("%q is left of its payload; %d bytes, %d in flight, %d waiting", ds[0].event.data, q.bytes, q.flying, q.waiting)
+	}
+	if q.close(); q.bytes != 0 || q.putBack(ds[1], &w) || q.flying != 1 || q.waiting != 0 {
+		t.Errorf("a queue that is closed: %d bytes, %d in flight, %d waiting", q.bytes, q.flying, q.waiting)
+	}
+}
+
 func TestARateLimitIsCountedWhereRequestsStart(t *testing.T) {
 	q := testQueue(100, 1000, 100, 1<<20)
 	ds := waiting(1, 11, 3)

@@ -79,11 +79,16 @@ func (d *Dispatcher) sender() {
 			return
 		}
 		w, gone := d.lookup(dl)
-		if w != nil && w.Enabled() && dl.behind(w) {
-			d.queue.putBack(dl, w)
+		var o store.Outcome
+		var learned lesson
+		switch behind := w != nil && w.Enabled() && dl.behind(w); {
+		case behind && d.queue.putBack(dl, w):
 			continue
+		case behind:
+			o = d.parked(dl)
+		default:
+			o, learned = d.send(dl, w, gone)
 		}
-		o, learned := d.send(dl, w, gone)
 		d.recorder.add(o)
 		d.park(d.queue.done(dl, learned))
 	}
