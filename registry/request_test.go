@@ -67,6 +67,28 @@ func TestAnAccountIsSignedForAsTheNearestAboveItSays(t *testing.T) {
 	}
 }
 
+func TestAnAccountKeepsItsHealthPolicyWhateverBecomesOfItsWebhooks(t *testing.T) {
+	b := newBed(t)
+	root := b.account(uuid.Nil)
+	leaf := b.account(root)
+	_, err := b.store.UpdateAccount(t.Context(), root, 0, func(a *fanfare.Account) error {
+		a.Settings = &fanfare.Settings{HealthPolicy: []byte(`{"disable":false}`)}
+		return nil
+	})
+	b.must(err)
+	b.webhook(root, signature.GenerateSecret(), "*")
+	r := b.loaded()
+	for _, when := range []string{"after a load", "after a webhook was made"} {
+		for _, account := range []uuid.UUID{root, leaf} {
+			if r.Snapshot().HealthPolicy(account).Disable {
+				t.Errorf("%s: the policy is forgotten", when)
+			}
+		}
+		b.webhook(root, signature.GenerateSecret(), "*")
+		b.must(r.CatchUp(t.Context()))
+	}
+}
+
 func TestTheOptionsOfAWebhookAreReadyForUse(t *testing.T) {
 	b := newBed(t)
 	account := b.account(uuid.Nil)

@@ -326,14 +326,10 @@ func (u *update) done(version int64) *Snapshot {
 			}
 		}
 		gone := func(w *Webhook) bool { return e.gone[w.ID] }
-		u.accounts.set(id, &account{
-			parent:    before.parent,
-			own:       before.own.replace(gone, own),
-			inherited: before.inherited.replace(gone, inherited),
-			selection: selection,
-			signing:   before.signing,
-			schemes:   before.schemes,
-		})
+		next := *before
+		next.own, next.inherited = before.own.replace(gone, own), before.inherited.replace(gone, inherited)
+		next.selection = selection
+		u.accounts.set(id, &next)
 	}
 	return &Snapshot{
 		version:    version,
