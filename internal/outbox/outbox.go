@@ -8,6 +8,7 @@ package outbox
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"math/rand/v2"
 	"time"
@@ -104,9 +105,8 @@ func (d *Drain) Run(ctx context.Context) error {
 // turn hands over one lot, and says whether there may be more.
 func (d *Drain) turn(ctx context.Context) (more bool, err error) {
 	if d.options.Before != nil {
-		if err := d.options.Before(ctx); err != nil {
-			return false, err
-		}
+		// What it could not do keeps nobody else's rows.
+		defer func(failed error) { err = errors.Join(failed, err) }(d.options.Before(ctx))
 	}
 	rows, err := d.source.ClaimOutbox(ctx, d.kind, lot, d.options.Term)
 	if err != nil || len(rows) == 0 {

@@ -230,6 +230,18 @@ type counter struct{ n int }
 
 func (c *counter) Write(b []byte) (int, error) { c.n++; return len(b), nil }
 
+func TestWhatCannotBeDoneBeforeKeepsNoRows(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		source := newTable(1)
+		before := func(context.Context) error { return errAway }
+		drained(t, source, func(_ context.Context, rows []store.OutboxRow) []error { return make([]error, len(rows)) },
+			Options{Before: before}, func() { time.Sleep(time.Second) })
+		if source.left() != 0 {
+			t.Errorf("%d rows are left", source.left())
+		}
+	})
+}
+
 func TestAStopLetsARowInHandBeHandedOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		source := newTable(1)
@@ -250,6 +262,7 @@ type log struct {
 	refused   map[string]dispatcher.Refusal
 	alone     map[string]bool // refused only together with others
 	away      bool
+	loud      uuid.UUID // an account that publishes more than its share
 	published []dispatcher.Publication
 }
 
@@ -258,6 +271,9 @@ func (l *log) Publish(_ context.Context, pubs []dispatcher.Publication) ([]dispa
 		return nil, dispatcher.ErrUnavailable
 	}
 	for i, p := range pubs {
+		if p.AccountID == l.loud {
+			return nil, dispatcher.ErrAccountOverloaded
+		}
 		if reason := l.refused[p.Type]; reason != "" && !(l.alone[p.Type] && len(pubs) == 1) {
 			return nil, &dispatcher.RefusedError{Index: i, Reason: reason}
 		}
@@ -314,6 +330,27 @@ func TestARowThatCannotBePublishedIsInNobodysWay(t *testing.T) {
 			}
 		})
 	}
+	t.Run("its account is too loud", func(t *testing.T) {
+		rows, _ := newTable(4).ClaimOutbox(t.Context(), store.OutboxEvent, 9, term)
+		rows[3].AccountID = rows[1].AccountID
+		l := &log{loud: rows[1].AccountID}
+		for i, err := range Events(l, slog.New(slog.DiscardHandler))(t.Context(), rows) {
+			if (err != nil) != (rows[i].AccountID == l.loud) {
+				t.Errorf("row %d: %v", i, err)
+			}
+		}
+		if len(l.published) != 2 {
+			t.Errorf("%d events were published", len(l.published))
+		}
+	})
+	t.Run("its type is still not in the catalog", func(t *testing.T) {
+		rows, _ := newTable(1).ClaimOutbox(t.Context(), store.OutboxEvent, 9, term)
+		rows[0].CreatedAt = time.Now().Add(-2 * unknownFor)
+		l := &log{refused: map[string]dispatcher.Refusal{"row.0": dispatcher.UnknownEventType}}
+		if errs := Events(l, slog.New(slog.DiscardHandler))(t.Context(), rows); errs[0] != nil {
+			t.Error(errs)
+		}
+	})
 	t.Run("the log is away", func(t *testing.T) {
 		rows, _ := newTable(4).ClaimOutbox(t.Context(), store.OutboxEvent, 9, term)
 		for i, err := range Events(&log{away: true}, slog.New(slog.DiscardHandler))(t.Context(), rows) {

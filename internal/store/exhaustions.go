@@ -82,9 +82,12 @@ SELECT count, since, last, w.* FROM exhaustions e JOIN LATERAL (
 WHERE e.count > 0 AND e.due_at <= clock_timestamp() ORDER BY e.due_at LIMIT $1 FOR UPDATE OF e SKIP LOCKED`
 	toldExhaustionsSQL = `
 UPDATE exhaustions SET count = 0, due_at = clock_timestamp() + $2::interval WHERE webhook_id = ANY ($1)`
+	// It waits for nobody: a lot that counts one of these rows may be waiting for one that is being told.
 	forgetExhaustionsSQL = `
-DELETE FROM exhaustions e WHERE due_at <= clock_timestamp()
-	AND (count = 0 OR NOT EXISTS (SELECT FROM webhooks w WHERE w.id = e.webhook_id AND w.deleted_at IS NULL))`
+DELETE FROM exhaustions WHERE ctid = ANY (ARRAY(
+	SELECT ctid FROM exhaustions e WHERE due_at <= clock_timestamp()
+		AND (count = 0 OR NOT EXISTS (SELECT FROM webhooks w WHERE w.id = e.webhook_id AND w.deleted_at IS NULL))
+	FOR UPDATE SKIP LOCKED))`
 )
 
 // exhaustion is what one event will tell.
