@@ -43,6 +43,9 @@ func ParseCustom(raw []byte) (*Custom, []Fault) {
 			fault(at, invalidText, "contains half of a surrogate pair")
 			return
 		}
+		if len(from) > MaxCustomMembers { // too many in any case: what comes is not compared with all before
+			return
+		}
 		if len(from) > 0 {
 			c.members = append(c.members, ',')
 		}
