@@ -34,7 +34,7 @@ const destinationColumn = "events.destinations"
 // A one-off destination has no id, but a delivery needs one where others have their webhook's. It is made of
 // the account, the host and port that are called, and in its last four bits the destination's number among
 // those of its event that call the same. So two deliveries of one event differ, and all that an account owes
-// to one host and port, however many events that is, goes by sixteen ids at most: a claim names them as it
+// to one host and port, however many events that is, goes by MaxDestinations ids at most: a claim names them as it
 // names webhooks, and they share one queue, that of the number 0.
 //
 // It is a UUIDv8 (RFC 9562), which no webhook's is.
