@@ -98,14 +98,12 @@ func readYAML(text []byte) (*yaml.Node, *Fault) {
 // wrongLine is the first line with which the library complains as it does of the whole. The line that it
 // gives itself is often that of what surrounds the mistake.
 func wrongLine(text []byte, said string) int {
-	ends := []int{}
-	for i, c := range text {
-		if c == '\n' || i == len(text)-1 {
-			ends = append(ends, i+1)
+	at := sort.Search(len(text), func(i int) bool {
+		end := len(text)
+		if n := bytes.IndexByte(text[i:], '\n'); n >= 0 {
+			end = i + n + 1
 		}
-	}
-	return 1 + sort.Search(len(ends)-1, func(i int) bool {
-		d := yaml.NewDecoder(bytes.NewReader(text[:ends[i]]))
+		d := yaml.NewDecoder(bytes.NewReader(text[:end]))
 		for {
 			var document yaml.Node
 			if err := d.Decode(&document); err != nil {
@@ -113,6 +111,7 @@ func wrongLine(text []byte, said string) int {
 			}
 		}
 	})
+	return 1 + bytes.Count(text[:at], []byte("\n"))
 }
 
 // place is how the library begins its errors.
