@@ -22,10 +22,14 @@ const (
 	every = 10 * time.Second // a round, and how often nodes write health down
 	// term is for how long nobody else looks after the one that does has fallen silent.
 	term = time.Minute
-	// lot is how many webhooks are looked at in a round.
-	lot = 5000
+	// lot is how many webhooks are looked at in a round: some 100,000 rows of health. When more fail, each is looked at
+	// less often.
+	lot = 1000
 	// again is how long a webhook is left alone after it was looked at.
 	again = 30 * time.Second
+	// warnedAgain is likewise, for one whose owner was warned and that no burst can disable: what is left to find is
+	// the end of its day.
+	warnedAgain = 5 * time.Minute
 	// deadline bounds a round: the next one begins where it ended.
 	deadline = 20 * time.Second
 )
@@ -173,6 +177,9 @@ func judge(p retry.HealthPolicy, now time.Time, f *store.Failing, l *store.Looke
 		whole := p
 		whole.Disable = false
 		j = whole.Judge(now, h)
+	}
+	if p.Burst == 0 && slices.Contains(f.Mailed, store.MailWarning) {
+		l.Again = min(warnedAgain, max(again, l.DayAt.Sub(now)))
 	}
 	failed := f.FailedAt
 	if l.FailedAt.After(failed) {

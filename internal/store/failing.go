@@ -35,8 +35,8 @@ type HealthMinute struct {
 	Attempts, Failures, Exhausted int32
 }
 
-// maxWhole is how many webhooks of a lot come with their whole day: some hundred thousand rows.
-const maxWhole = 300
+// maxWhole is how many webhooks of a lot come with their whole day: some 70,000 rows, each on a page of its own.
+const maxWhole = 50
 
 // The minutes come as three arrays of numbers, which are read quickly; times as minutes since 1970. What is
 // not read whole begins with the hour before this one, so that this one and that one are.
