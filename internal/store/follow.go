@@ -20,7 +20,7 @@ type LogQuery struct {
 	Types       []string                     // names, "prefix.*" or "*"; empty: all
 	After       fanfare.Position             // everything up to it is known; [FromOldest], [FromLatest]
 	Limit       int
-	MaxBytes    int64 // of the events' data together; one event comes however large it is
+	MaxBytes    int64 // of the events' data: none begins beyond it
 }
 
 // Where to begin without a position.
@@ -173,7 +173,7 @@ func (f *follower) add(e *fanfare.Event, wanted bool) {
 	switch {
 	case f.full:
 		return
-	case wanted && len(f.page.Events) > 0 && (e.Data == nil || f.bytes+int64(len(e.Data)) > f.q.MaxBytes):
+	case wanted && len(f.page.Events) > 0 && e.Data == nil:
 		f.full = true
 		return
 	case wanted:

@@ -288,6 +288,9 @@ func aThousandWait(r *rig, begun bool) {
 	if later, _ := r.log.asked(); later != tails {
 		r.Errorf("%d looks at the end for nobody", later-tails)
 	}
+	if r.ring.events != nil || r.reading {
+		r.Error("something is kept for nobody")
+	}
 }
 
 func TestEverybodyWhoFollowsSeesEachEventOnceAndInOrder(t *testing.T) {
