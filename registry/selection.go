@@ -263,7 +263,7 @@ func (b *builder) add(w *Webhook) *chooser {
 
 // findable says whether a webhook may stand under each of its values.
 func findable(values []filter.Scalar, patterns []string) bool {
-	return len(values)*len(patterns) <= maxRows && len(values)*len(patternKeys(patterns)) <= maxRows
+	return len(values)*len(patternKeys(patterns)) <= maxRows
 }
 
 // others is how many webhooks stand where a chooser would, at the most crowded of its values.

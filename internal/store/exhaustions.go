@@ -74,15 +74,32 @@ func (s *Store) queueExhaustions(b *pgx.Batch, lot *Lot) bool {
 }
 
 const (
-	exhaustionsDueSQL  = `SELECT EXISTS (SELECT FROM exhaustions WHERE due_at <= clock_timestamp())`
-	takeExhaustionsSQL = `
-SELECT count, since, last, w.* FROM exhaustions e JOIN LATERAL (
+	anyExhaustionsSQL = `SELECT EXISTS (SELECT FROM exhaustions WHERE due_at <= clock_timestamp())`
+
+	dueExhaustionsSQL = `
+SELECT e.count, e.since, e.last, e.due_at, w.* FROM exhaustions e JOIN LATERAL (
 	SELECT ` + webhookColumns + ` FROM webhooks WHERE id = e.webhook_id AND deleted_at IS NULL
 ) w ON true
-WHERE e.count > 0 AND e.due_at <= clock_timestamp() ORDER BY e.due_at LIMIT $1 FOR UPDATE OF e SKIP LOCKED`
-	toldExhaustionsSQL = `
-UPDATE exhaustions SET count = 0, due_at = clock_timestamp() + $2::interval WHERE webhook_id = ANY ($1)`
-	// It waits for nobody: a lot that counts one of these rows may be waiting for one that is being told.
+WHERE e.count > 0 AND e.due_at <= clock_timestamp() ORDER BY e.due_at LIMIT $1`
+
+	// What was counted since the row was read stays. Nobody is waited for: a row that somebody else tells of, or is
+	// counting in, is left for the next time.
+	tellExhaustionsSQL = `
+WITH mine AS (
+	SELECT e.webhook_id, u.count FROM unnest($1::uuid[], $2::int[], $3::timestamptz[]) AS u (webhook_id, count, due_at)
+	JOIN exhaustions e ON e.webhook_id = u.webhook_id AND e.due_at = u.due_at
+	ORDER BY e.webhook_id FOR UPDATE OF e SKIP LOCKED
+), told AS (
+	UPDATE exhaustions e SET count = e.count - mine.count, since = clock_timestamp(), due_at = clock_timestamp() + $4::interval
+	FROM mine WHERE e.webhook_id = mine.webhook_id
+	RETURNING e.webhook_id
+)
+INSERT INTO outbox (id, kind, account_id, name, body)
+SELECT u.id, 'event', u.account_id, $5, u.body
+FROM unnest($1::uuid[], $6::uuid[], $7::uuid[], $8::bytea[]) AS u (webhook_id, id, account_id, body)
+JOIN told ON told.webhook_id = u.webhook_id`
+
+	// It waits for nobody either: a lot that counts one of these rows may be waiting for one that is being told.
 	forgetExhaustionsSQL = `
 DELETE FROM exhaustions WHERE ctid = ANY (ARRAY(
 	SELECT ctid FROM exhaustions e WHERE due_at <= clock_timestamp()
@@ -95,61 +112,58 @@ type exhaustion struct {
 	count   int
 	since   time.Time
 	last    []byte
+	due     time.Time // no two events tell of a webhook with the same
 	webhook fanfare.Webhook
+}
+
+func scanExhaustion(row pgx.Row, x *exhaustion) error {
+	return scanWebhook(after{row, []any{&x.count, &x.since, &x.last, &x.due}}, &x.webhook)
 }
 
 // TellExhaustions puts into the outbox what has to be told of deliveries that were given up: for each webhook
 // one event, at once if the last one was a minute ago, or else when it was. Counting is part of the record
 // of what became of deliveries, and every count goes into one event, whatever crashes.
 func (s *Store) TellExhaustions(ctx context.Context) error {
-	const lot = 200
-	for s.describe != nil {
-		var due bool
-		if err := s.engine.QueryRow(ctx, exhaustionsDueSQL).Scan(&due); err != nil {
-			return fmt.Errorf("look for deliveries that were given up: %w", err)
-		}
-		if !due {
-			return nil
-		}
-		var told int
-		err := pgx.BeginFunc(ctx, s.engine, func(tx pgx.Tx) (err error) {
-			told, err = s.tellExhaustions(ctx, tx, lot)
-			return err
-		})
-		if err != nil {
-			return fmt.Errorf("tell of deliveries that were given up: %w", err)
-		}
-		if told < lot { // or what others have in hand would be asked for again and again
-			return nil
-		}
+	if s.describe == nil {
+		return nil
+	}
+	var due bool
+	err := s.engine.QueryRow(ctx, anyExhaustionsSQL).Scan(&due)
+	for due && err == nil {
+		due, err = s.tellExhaustions(ctx)
+	}
+	if err != nil {
+		return fmt.Errorf("tell of deliveries that were given up: %w", err)
 	}
 	return nil
 }
 
-func (s *Store) tellExhaustions(ctx context.Context, tx pgx.Tx, limit int) (told int, err error) {
-	rows, err := tx.Query(ctx, takeExhaustionsSQL, limit)
+// tellExhaustions tells of some webhooks, and says whether there may be more.
+func (s *Store) tellExhaustions(ctx context.Context) (more bool, err error) {
+	const lot = 200
+	rows, err := s.engine.Query(ctx, dueExhaustionsSQL, lot)
 	list, err := collect(rows, err, scanExhaustion)
 	if err != nil {
-		return 0, err
+		return false, err
 	}
 	var (
-		out   owed
-		hooks = make([]uuid.UUID, len(list))
-		b     pgx.Batch
+		n      = len(list)
+		hooks  = make([]uuid.UUID, n)
+		counts = make([]int32, n)
+		dues   = make([]time.Time, n)
+		out    owed
 	)
 	for i := range list {
 		x := &list[i]
-		hooks[i] = x.webhook.ID
+		hooks[i], counts[i], dues[i] = x.webhook.ID, int32(x.count), x.due
 		out.add(OutboxEvent, x.webhook.AccountID, fanfare.EventDeliveryExhausted, s.describe.Exhausted(&x.webhook, x.count, x.since, x.last))
 	}
-	out.queue(&b)
-	b.Queue(toldExhaustionsSQL, hooks, exhaustionsEvery)
+	var b pgx.Batch
+	if n > 0 {
+		b.Queue(tellExhaustionsSQL, hooks, counts, dues, exhaustionsEvery, fanfare.EventDeliveryExhausted, out.ids, out.accounts, out.bodies)
+	}
 	b.Queue(forgetExhaustionsSQL)
-	return len(list), tx.SendBatch(ctx, &b).Close()
-}
-
-func scanExhaustion(row pgx.Row, x *exhaustion) error {
-	return scanWebhook(after{row, []any{&x.count, &x.since, &x.last}}, &x.webhook)
+	return n == lot, s.engine.SendBatch(ctx, &b).Close()
 }
 
 // after is a row that begins with columns of its own.
