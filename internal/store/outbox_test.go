@@ -347,3 +347,49 @@ func TestWhatIsBeingCountedIsToldLater(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+// Between reading what is to be told and telling it, everything may happen.
+func TestWhatHappensWhileItIsToldIsNotLostOrToldTwice(t *testing.T) {
+	for name, c := range map[string]struct {
+		meanwhile func(f *logFixture, other *store.Store, hook uuid.UUID, event uuid.UUID)
+		later     int // that the next minute tells of
+	}{
+		"another delivery is given up": {func(f *logFixture, _ *store.Store, hook, event uuid.UUID) {
+			f.giveUp(t, hook, 6, event)
+		}, 1},
+		"another node tells of it": {func(_ *logFixture, other *store.Store, _, _ uuid.UUID) {
+			if err := other.TellExhaustions(t.Context()); err != nil {
+				t.Error(err)
+			}
+		}, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := openTelling(t)
+			other := f.Store
+			w := f.webhook(t)
+			_, events := f.publish(t, 4, w.ID)
+			f.giveUp(t, w.ID, 6, events[:3]...)
+			once := sync.OnceFunc(func() { c.meanwhile(f, other, w.ID, events[3]) })
+			slow := *bodies
+			slow.Exhausted = func(w *fanfare.Webhook, count int, since time.Time, last []byte) []byte {
+				once()
+				return bodies.Exhausted(w, count, since, last)
+			}
+			s, err := store.Open(t.Context(), store.Options{URL: f.url, Events: &slow})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(s.Close)
+			if err := s.TellExhaustions(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(map[uuid.UUID]int{w.ID: 3}, f.tell(t)); diff != "" {
+				t.Errorf("told: %s", diff)
+			}
+			f.minutePasses(t)
+			if later := f.tell(t)[w.ID]; later != c.later {
+				t.Errorf("%d told a minute later", later)
+			}
+		})
+	}
+}
