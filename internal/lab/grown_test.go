@@ -179,7 +179,8 @@ func (l *lab) seed(accounts, each int) []seededHook {
 		"id", "account_id", "url", "event_types", "timeout_ms", "retry_schedule_ms", "max_in_flight", "filter", "filter_canonical",
 	}, len(hooks), func(i int) []any {
 		row := []any{
-			hooks[i].id, hooks[i].account, fmt.Sprintf("https://hooks-%d.example.com/in/%d", i%1000, i), []string{"lab.seeded", "call.*"},
+			hooks[i].id, hooks[i].account, fmt.Sprintf("https://hooks-%d.example.com/in/%d", i%1000, i),
+			[]string{"lab.seeded", "call.*"},
 			30_000, milliseconds(productSteps), 32, nil, nil,
 		}
 		if i%2 == 0 {
