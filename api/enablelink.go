@@ -130,7 +130,7 @@ func (p *enablePage) answer(r *http.Request) (int, enableView) {
 	}
 	// Nobody else's disabling, and no later one, is undone.
 	meant := func(w *fanfare.Webhook) bool {
-		return w.Disabled != nil && w.Disabled.By != fanfare.DisabledByUser && w.Disabled.At.Equal(at)
+		return w.Disabled != nil && w.Disabled.At.Equal(at)
 	}
 	hook, err := p.store.Webhook(r.Context(), account, webhook)
 	if err == nil && !meant(hook) {

@@ -135,8 +135,8 @@ func (m *mailer) drop(r *store.OutboxRow, err error) (Message, error) {
 
 func (m *mailer) facts(to *store.MailTo, body *store.MailBody) (*Facts, error) {
 	f := &Facts{
-		Webhook: WebhookFacts{ID: to.Webhook.ID.String(), Name: to.Webhook.Name, URL: bareURL(to.Webhook.URL)},
-		Account: AccountFacts{ID: to.Webhook.AccountID.String(), Name: to.Account},
+		Webhook: WebhookFacts{ID: to.Webhook.ID.String(), Name: oneLine(to.Webhook.Name), URL: bareURL(to.Webhook.URL)},
+		Account: AccountFacts{ID: to.Webhook.AccountID.String(), Name: oneLine(to.Account)},
 		At:      body.At.UTC(), By: body.By, Count: body.Count, Since: body.Since.UTC(),
 	}
 	if f.Webhook.Name == "" {

@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io"
 	"math/big"
+	"mime"
 	"net"
 	netmail "net/mail"
 	"os"
@@ -280,6 +281,10 @@ func TestNamesAndAnswersCannotSayMoreThanText(t *testing.T) {
 	}
 	got := s.mails()[0]
 	header, body := parsed(t, got.data)
+	subject, err := new(mime.WordDecoder).DecodeHeader(header.Get("Subject"))
+	if want := `Your webhook "x Bcc: victim@example.net <script>alert(1)</script> y" is failing`; err != nil || subject != want {
+		t.Errorf("subject %q, %v", subject, err)
+	}
 	if header.Get("Bcc") != "" || len(got.to) != 1 || strings.Contains(header.Get("Subject"), "\n") {
 		t.Errorf("to %q, %v", got.to, header)
 	}
