@@ -180,8 +180,9 @@ type answer struct {
 	status   int
 	body     []byte // JSON; nil: none
 	location string
-	version  int64 // the ETag; 0: none
-	replayed bool  // it is the first answer under an idempotency key
+	version  int64  // the ETag; 0: none
+	replayed bool   // it is the first answer under an idempotency key
+	written  func() // called when it was, or could not be; may be nil
 }
 
 // Values of headers that are the same for every answer. Nobody writes to them.
@@ -258,6 +259,9 @@ func (e *endpoint) serve(w http.ResponseWriter, r *http.Request, id string) (sta
 			drain(w, r)
 		}
 		return tell(p)
+	}
+	if a.written != nil {
+		defer a.written()
 	}
 	h := w.Header()
 	h["Cache-Control"] = noStore

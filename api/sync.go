@@ -29,20 +29,28 @@ func (s *Server) syncEvents(c *call) (answer, error) {
 	if err := c.faults.err(); err != nil {
 		return answer{}, err
 	}
-	page, err := s.tail.Read(c.r.Context(), q)
-	switch {
-	case c.r.Context().Err() != nil:
+	page, done, err := s.tail.Read(c.r.Context(), q)
+	if c.r.Context().Err() != nil {
+		if err == nil {
+			done()
+		}
 		panic(http.ErrAbortHandler) // nobody hears the answer, and nothing has failed
-	case err != nil:
+	}
+	if err != nil {
 		return answer{}, s.logProblem(c, err)
 	}
 	if q.Wait > 0 {
 		// The account or the key may have been deleted in the meantime.
 		if err := s.admit(c); err != nil {
+			done()
 			return answer{}, err
 		}
 	}
-	var w writer
+	size := 1 << 10
+	for i := range page.Events {
+		size += len(page.Events[i].Data) + 1<<10
+	}
+	w := writer{make([]byte, 0, size)} // it does not grow: that would take twice the memory
 	w.open()
 	w.list("data")
 	for i := range page.Events {
@@ -54,7 +62,7 @@ func (s *Server) syncEvents(c *call) (answer, error) {
 	w.text("cursor", s.sealPosition(c.account, page.Read))
 	w.boolean("caught_up", page.CaughtUp)
 	w.close()
-	return answer{status: http.StatusOK, body: w.b}, nil
+	return answer{status: http.StatusOK, body: w.b, written: done}, nil
 }
 
 // A place in the log is good for an account, whatever is asked for there.
@@ -117,7 +125,7 @@ func (s *Server) logProblem(c *call, err error) error {
 			status: http.StatusConflict, code: codeCursorAhead, latest: s.sealPosition(c.account, ahead.Latest),
 			detail: "The log has not come as far as the cursor, which is another log's, or of a time that was lost. The newest event is at latest.",
 		}
-	case errors.Is(err, tail.ErrAway):
+	case errors.Is(err, tail.ErrAway), errors.Is(err, tail.ErrFull):
 		return errUnavailable
 	case errors.Is(err, tail.ErrTooMany):
 		return &problem{

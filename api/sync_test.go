@@ -173,14 +173,17 @@ func (w *world) waits(ctx context.Context, path, key string) <-chan *reply {
 }
 
 // waiting is how many calls wait for an event.
-func (w *world) waiting() (n float64) {
+func (w *world) waiting() float64 { return w.gauge("fanfare_sync_waiting") }
+
+// gauge reads a metric.
+func (w *world) gauge(name string) (n float64) {
 	w.t.Helper()
 	families, err := w.metrics.Gather()
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	for _, f := range families {
-		if f.GetName() == "fanfare_sync_waiting" {
+		if f.GetName() == name {
 			n = f.GetMetric()[0].GetGauge().GetValue()
 		}
 	}
@@ -224,6 +227,9 @@ func TestACallThatWaitsLearnsThatItsAccountOrKeyIsGone(t *testing.T) {
 	w.event(other, "t")
 	(<-second).want(401)
 	(<-first).want(404)
+	if n := w.gauge("fanfare_sync_answer_bytes"); n != 0 {
+		t.Errorf("answers that nobody got take %v bytes", n)
+	}
 }
 
 func TestOneAccountDoesNotTakeAllThatCanWait(t *testing.T) {
@@ -240,4 +246,30 @@ func TestOneAccountDoesNotTakeAllThatCanWait(t *testing.T) {
 		t.Errorf("nobody is told %s", r.body)
 	}
 	w.eventually("nobody waits", func() bool { return w.waiting() == 0 })
+}
+
+// slow looks around while an answer is written.
+type slow struct {
+	*httptest.ResponseRecorder
+	look func()
+}
+
+func (s slow) Write(b []byte) (int, error) {
+	s.look()
+	return s.ResponseRecorder.Write(b)
+}
+
+func TestAnAnswerTakesRoomUntilItIsWritten(t *testing.T) {
+	w := newWorld(t)
+	account := w.account("")
+	path := "/v1/accounts/" + account + "/events/sync"
+	w.event(account, "t")
+	taken := func() float64 { return w.gauge("fanfare_sync_answer_bytes") }
+	r := httptest.NewRequest("GET", path, nil)
+	r.Header.Set("Authorization", "Bearer "+platformKey)
+	during := 0.0
+	w.server.ServeHTTP(slow{httptest.NewRecorder(), func() { during = taken() }}, r)
+	if during != float64(len(`{"n": 1}`)) || taken() != 0 {
+		t.Errorf("%v bytes while it was written, and %v later", during, taken())
+	}
 }

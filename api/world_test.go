@@ -93,7 +93,8 @@ func newWorldWith(t testing.TB, o worldOptions) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(checker.Close)
-	end := tail.New(w.store, func() tail.Tree { return w.registry.Snapshot() }, tail.Options{MaxWaiting: o.maxWaiting, Registerer: w.metrics})
+	accounts := tail.Accounts{Tree: func() tail.Tree { return w.registry.Snapshot() }, CatchUp: w.registry.CatchUp}
+	end := tail.New(w.store, accounts, tail.Options{MaxWaiting: o.maxWaiting, Registerer: w.metrics})
 	done := make(chan error, 1)
 	go func() { done <- end.Run(ctx) }()
 	t.Cleanup(func() {

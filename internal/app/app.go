@@ -103,7 +103,8 @@ func Start(ctx context.Context, c *Config, log *slog.Logger) (a *App, err error)
 
 	a.ballast = make([]byte, ballastSize)
 	reg := registry.New(s, c.keyring, registry.Options{Log: log, Registerer: metrics})
-	end := tail.New(s, func() tail.Tree { return reg.Snapshot() }, tail.Options{Log: log, Registerer: metrics})
+	accounts := tail.Accounts{Tree: func() tail.Tree { return reg.Snapshot() }, CatchUp: reg.CatchUp}
+	end := tail.New(s, accounts, tail.Options{Log: log, Registerer: metrics})
 	d := dispatcher.New(s, reg, out, dispatcher.Options{
 		Slots: c.MaxInFlight, Grace: c.Grace, Retention: c.retention, Keyring: c.keyring, Committed: end.Wake, Log: log, Registerer: metrics,
 	})

@@ -15,12 +15,14 @@ import (
 // LogQuery says which events to read in the order of the log. Test events are never among them.
 type LogQuery struct {
 	AccountID   uuid.UUID
-	Descendants bool                         // also those of accounts below it
-	Within      func(account uuid.UUID) bool // with Descendants: whether an account is it or below it
-	Types       []string                     // names, "prefix.*" or "*"; empty: all
-	After       fanfare.Position             // everything up to it is known; [FromOldest], [FromLatest]
-	Limit       int
-	MaxBytes    int64 // of the events' data: none begins beyond it
+	Descendants bool // also those of accounts below it
+	// With Descendants: Tree answers what says whether an account is it or below it, by a tree that has at least
+	// what was committed before the call.
+	Tree     func(context.Context) (within func(account uuid.UUID) bool, err error)
+	Types    []string         // names, "prefix.*" or "*"; empty: all
+	After    fanfare.Position // everything up to it is known; [FromOldest], [FromLatest]
+	Limit    int
+	MaxBytes int64 // of the events' data together; one event comes however large it is
 }
 
 // Where to begin without a position.
@@ -63,36 +65,10 @@ func (s *Store) Follow(ctx context.Context, q LogQuery) (*LogPage, error) {
 
 func (s *Store) follow(ctx context.Context, q LogQuery) (*LogPage, error) {
 	f := follower{s: s, q: q, page: &LogPage{Read: q.After}}
-	if q.After < 0 {
-		oldest, latest, err := s.logEnds(ctx)
-		if err != nil {
-			return nil, err
-		}
-		f.page.Read = oldest
-		if q.After == FromLatest {
-			return &LogPage{Read: max(oldest, latest), CaughtUp: true}, nil
-		}
+	if err := f.prepare(ctx); err != nil || f.page.CaughtUp {
+		return f.page, err
 	}
-	if f.page.Read == math.MaxInt64 { // there is none behind it
-		_, latest, err := s.logEnds(ctx)
-		if err == nil {
-			err = &AheadError{Latest: latest}
-		}
-		return nil, err
-	}
-	read := f.merge
-	if q.Descendants {
-		accounts, err := s.smallTree(ctx, q.AccountID)
-		if err != nil {
-			return nil, err
-		}
-		if f.accounts = accounts; len(accounts) > maxMerged {
-			read = f.scan
-		}
-	} else {
-		f.accounts = []uuid.UUID{q.AccountID}
-	}
-	return f.page, f.run(ctx, read)
+	return f.page, f.run(ctx)
 }
 
 // The accounts of a tree, but no more than one may be too many.
@@ -128,19 +104,55 @@ func beforeHorizon(horizon uuid.UUID) fanfare.Position {
 type follower struct {
 	s        *Store
 	q        LogQuery
-	accounts []uuid.UUID
+	until    fanfare.Position // nothing behind it is read, nor passed
+	accounts []uuid.UUID      // that are merged
+	within   func(account uuid.UUID) bool
+	read     func(context.Context, int) (seen int, head uuid.NullUUID, horizon uuid.UUID, err error)
 	page     *LogPage
 	bytes    int64 // of the page's data
 	full     bool
 }
 
+// prepare finds where to begin and which accounts to read. A page that is caught up then is the answer.
+func (f *follower) prepare(ctx context.Context) error {
+	f.accounts, f.read, f.until = []uuid.UUID{f.q.AccountID}, f.merge, math.MaxInt64
+	if f.q.After >= 0 && f.q.After < math.MaxInt64 && !f.q.Descendants {
+		return nil
+	}
+	oldest, latest, err := f.s.logEnds(ctx)
+	switch {
+	case err != nil:
+		return err
+	case f.q.After == math.MaxInt64: // there is none behind it
+		return &AheadError{Latest: latest}
+	case f.q.After == FromLatest:
+		f.page.Read, f.page.CaughtUp = max(oldest, latest), true
+		return nil
+	case f.q.After == FromOldest:
+		f.page.Read = oldest
+	}
+	if !f.q.Descendants {
+		return nil
+	}
+	// The end comes first, then the tree: an account is created or moved before its events are committed, so
+	// that a tree which is newer than the events has all that may have them. Of an account that comes later
+	// the events lie behind this end.
+	f.until = latest
+	if f.accounts, err = f.s.smallTree(ctx, f.q.AccountID); err != nil || len(f.accounts) <= maxMerged {
+		return err
+	}
+	f.read = f.scan
+	f.within, err = f.q.Tree(ctx)
+	return err
+}
+
 // run reads pieces until the page is full or the log ends.
-func (f *follower) run(ctx context.Context, read func(context.Context, int) (seen int, head uuid.NullUUID, horizon uuid.UUID, err error)) error {
+func (f *follower) run(ctx context.Context) error {
 	begin := f.page.Read
 	p := pieces{size: f.q.Limit, left: maxExamined}
 	for size := p.next(); size > 0 && !f.full; size = p.next() {
 		after := f.page.Read
-		seen, head, horizon, err := read(ctx, size)
+		seen, head, horizon, err := f.read(ctx, size)
 		if err != nil {
 			return err
 		}
@@ -173,7 +185,7 @@ func (f *follower) add(e *fanfare.Event, wanted bool) {
 	switch {
 	case f.full:
 		return
-	case wanted && len(f.page.Events) > 0 && e.Data == nil:
+	case wanted && len(f.page.Events) > 0 && (e.Data == nil || f.bytes+int64(len(e.Data)) > f.q.MaxBytes):
 		f.full = true
 		return
 	case wanted:
@@ -185,9 +197,9 @@ func (f *follower) add(e *fanfare.Event, wanted bool) {
 }
 
 // The bound on id finds the partitions. The newest event is asked for by a bound as well: none at or after
-// $3 says that the log ends before it.
+// $2 says that the log ends before it.
 const logBoundsSQL = `
-SELECT (SELECT id FROM events WHERE id >= $2 ORDER BY id DESC LIMIT 1) AS head, (SELECT event_id FROM log_horizon) AS horizon`
+SELECT (SELECT id FROM events WHERE id >= $2 AND id <= $3 ORDER BY id DESC LIMIT 1) AS head, (SELECT event_id FROM log_horizon) AS horizon`
 
 // Data beyond the bytes asked for does not come, but for the first. An account's events are asked for and put in
 // order so that only the index by account has that order: by the one by id the planner may walk through
@@ -195,16 +207,16 @@ SELECT (SELECT id FROM events WHERE id >= $2 ORDER BY id DESC LIMIT 1) AS head, 
 var mergeLogSQL = `
 SELECT g.head, g.horizon, e.* FROM (` + logBoundsSQL + `) g
 LEFT JOIN (
-	SELECT id, account_id, type, pass, CASE WHEN pass AND sum(size) OVER (ORDER BY id) - size < $5 THEN data END AS data,
+	SELECT id, account_id, type, pass, CASE WHEN pass AND sum(size) OVER (ORDER BY id) - size < $6 THEN data END AS data,
 		occurred_at, idempotency_key, expunged_at
 	FROM (
 		SELECT e.*, CASE WHEN pass THEN octet_length(data) ELSE 0 END AS size
-		FROM unnest($3::uuid[]) AS u (account) CROSS JOIN LATERAL (
-			SELECT id, account_id, type, NOT test AND ` + typeFilter("$6", "$7") + ` AS pass, data, occurred_at, idempotency_key, expunged_at
-			FROM events WHERE (account_id, id) >= (u.account, $1) AND account_id <= u.account AND id >= $1
-			ORDER BY account_id, id LIMIT $4
+		FROM unnest($4::uuid[]) AS u (account) CROSS JOIN LATERAL (
+			SELECT id, account_id, type, NOT test AND ` + typeFilter("$7", "$8") + ` AS pass, data, occurred_at, idempotency_key, expunged_at
+			FROM events WHERE (account_id, id) >= (u.account, $1) AND account_id <= u.account AND id >= $1 AND id <= $3
+			ORDER BY account_id, id LIMIT $5
 		) e
-		ORDER BY id LIMIT $4
+		ORDER BY id LIMIT $5
 	) e
 ) e ON true
 ORDER BY e.id`
@@ -212,8 +224,8 @@ ORDER BY e.id`
 // merge reads the accounts' own parts of the log.
 func (f *follower) merge(ctx context.Context, size int) (seen int, head uuid.NullUUID, horizon uuid.UUID, err error) {
 	names, prefixes := splitPatterns(f.q.Types)
-	rows, err := f.s.pool.Query(ctx, mergeLogSQL, nextID(f.page.Read), fanfare.EventID(f.page.Read, 0), f.accounts, size,
-		f.q.MaxBytes-f.bytes, names, prefixes)
+	rows, err := f.s.pool.Query(ctx, mergeLogSQL, nextID(f.page.Read), fanfare.EventID(f.page.Read, 0), lastID(f.until), f.accounts,
+		size, f.q.MaxBytes-f.bytes, names, prefixes)
 	if err != nil {
 		return 0, head, horizon, err
 	}
@@ -231,17 +243,21 @@ func (f *follower) merge(ctx context.Context, size int) (seen int, head uuid.Nul
 // nextID is the least id of an event after a position.
 func nextID(p fanfare.Position) uuid.UUID { return fanfare.EventID(p+1, 0) }
 
+// lastID is the greatest id of an event at a position.
+func lastID(p fanfare.Position) uuid.UUID { return fanfare.EventID(p, math.MaxUint64) }
+
 var scanLogSQL = `
 SELECT g.head, g.horizon, e.* FROM (` + logBoundsSQL + `) g
 LEFT JOIN (
-	SELECT id, account_id, NOT test AND ` + typeFilter("$4", "$5") + ` AS pass FROM events WHERE id >= $1 ORDER BY id LIMIT $3
+	SELECT id, account_id, NOT test AND ` + typeFilter("$5", "$6") + ` AS pass FROM events
+	WHERE id >= $1 AND id <= $3 ORDER BY id LIMIT $4
 ) e ON true
 ORDER BY e.id`
 
 // scan reads the whole log, of other accounts too, and then what is wanted of it.
 func (f *follower) scan(ctx context.Context, size int) (seen int, head uuid.NullUUID, horizon uuid.UUID, err error) {
 	names, prefixes := splitPatterns(f.q.Types)
-	rows, err := f.s.pool.Query(ctx, scanLogSQL, nextID(f.page.Read), fanfare.EventID(f.page.Read, 0), size, names, prefixes)
+	rows, err := f.s.pool.Query(ctx, scanLogSQL, nextID(f.page.Read), fanfare.EventID(f.page.Read, 0), lastID(f.until), size, names, prefixes)
 	if err != nil {
 		return 0, head, horizon, err
 	}
@@ -255,7 +271,7 @@ func (f *follower) scan(ctx context.Context, size int) (seen int, head uuid.Null
 			return nil
 		}
 		found = append(found, id.UUID)
-		if deref(pass) && len(f.page.Events)+len(wanted) < f.q.Limit && f.q.Within(account.UUID) {
+		if deref(pass) && len(f.page.Events)+len(wanted) < f.q.Limit && f.within(account.UUID) {
 			wanted = append(wanted, id.UUID)
 		}
 		return nil
@@ -263,7 +279,7 @@ func (f *follower) scan(ctx context.Context, size int) (seen int, head uuid.Null
 	if err != nil {
 		return 0, head, horizon, err
 	}
-	whole, err := f.read(ctx, wanted)
+	whole, err := f.whole(ctx, wanted)
 	if err != nil {
 		return 0, head, horizon, err
 	}
@@ -282,11 +298,11 @@ SELECT id, account_id, type, true, CASE WHEN sum(octet_length(data)) OVER (ORDER
 	occurred_at, idempotency_key, expunged_at
 FROM events WHERE id = ANY ($1)`
 
-// read reads whole events by id, those beyond the page's bytes without their data. What is gone since is missing.
-func (f *follower) read(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID]*fanfare.Event, error) {
-	whole := make(map[uuid.UUID]*fanfare.Event, len(ids))
+// whole reads whole events by id, those beyond the page's bytes without their data. What is gone since is missing.
+func (f *follower) whole(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID]*fanfare.Event, error) {
+	events := make(map[uuid.UUID]*fanfare.Event, len(ids))
 	if len(ids) == 0 {
-		return whole, nil
+		return events, nil
 	}
 	rows, err := f.s.pool.Query(ctx, readLogSQL, ids, f.q.MaxBytes-f.bytes)
 	if err != nil {
@@ -294,10 +310,10 @@ func (f *follower) read(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID]*fa
 	}
 	var r logRow
 	_, err = pgx.ForEachRow(rows, r.targets(), func() error {
-		whole[r.id.UUID] = r.event()
+		events[r.id.UUID] = r.event()
 		return nil
 	})
-	return whole, err
+	return events, err
 }
 
 // logRow is an event as it is read for those who follow, or nothing.

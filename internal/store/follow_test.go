@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math"
@@ -24,8 +25,12 @@ func (a *archive) walk(q LogQuery) (all []uuid.UUID, pages int) {
 		if len(p.Events) > q.Limit {
 			a.Fatalf("%d events with limit %d", len(p.Events), q.Limit)
 		}
+		bytes := int64(0)
 		for i := range p.Events {
 			e := &p.Events[i]
+			if bytes += int64(len(e.Data)); i > 0 && bytes > q.MaxBytes {
+				a.Fatalf("%d events have %d bytes, of %d", i+1, bytes, q.MaxBytes)
+			}
 			if pos := fanfare.PositionOf(e.ID); pos <= q.After || pos > p.Read || len(e.Data) == 0 || e.Test {
 				a.Fatalf("after %d and up to %d came %+v", q.After, p.Read, e)
 			}
@@ -50,6 +55,7 @@ func TestFollowingTheLogMissesNothingAndRepeatsNothing(t *testing.T) {
 	}
 	stranger := newAccount(t, a.Store, uuid.Nil)
 	within := func(id uuid.UUID) bool { return slices.Contains(tree, id) }
+	treeNow := func(context.Context) (func(uuid.UUID) bool, error) { return within, nil }
 	type row struct {
 		id, account uuid.UUID
 		typ         string
@@ -75,7 +81,7 @@ func TestFollowingTheLogMissesNothingAndRepeatsNothing(t *testing.T) {
 	}
 	for range 60 {
 		q := LogQuery{
-			AccountID: root, Descendants: rand.IntN(2) == 0, Within: within, After: FromOldest, Limit: 1 + rand.IntN(40), MaxBytes: 1 << 20,
+			AccountID: root, Descendants: rand.IntN(2) == 0, Tree: treeNow, After: FromOldest, Limit: 1 + rand.IntN(40), MaxBytes: 1 << 20,
 			Types: [][]string{nil, {"call.*"}, {"paid"}, {"paid", "call.ended"}, {"none"}}[rand.IntN(5)],
 		}
 		if rand.IntN(2) == 0 {
@@ -90,19 +96,71 @@ func TestFollowingTheLogMissesNothingAndRepeatsNothing(t *testing.T) {
 	}
 
 	// With more accounts than are merged the whole log is read.
-	var parents []uuid.NullUUID
-	for range maxMerged {
-		parents = append(parents, uuid.NullUUID{UUID: root, Valid: true})
-	}
-	a.exec(`INSERT INTO accounts (id, parent_id, name) SELECT gen_random_uuid(), p, 'one of many' FROM unnest($1::uuid[]) p`, parents)
+	a.children(root, maxMerged)
 	for _, q := range []LogQuery{
 		{Limit: 7, MaxBytes: 1 << 20},
 		{Limit: 200, MaxBytes: 30},
 		{Limit: 3, MaxBytes: 1 << 20, Types: []string{"call.*"}},
 	} {
-		q.AccountID, q.Descendants, q.Within, q.After = root, true, within, FromOldest
+		q.AccountID, q.Descendants, q.Tree, q.After = root, true, treeNow, FromOldest
 		if got, _ := a.walk(q); !slices.Equal(got, wanted(q)) {
 			t.Fatalf("%+v: %d events, want %d", q, len(got), len(wanted(q)))
+		}
+	}
+}
+
+// all is what comes after a position, up to the log's end.
+func (a *archive) all(q LogQuery) []uuid.UUID {
+	a.Helper()
+	ids, _ := a.walk(q)
+	return ids
+}
+
+// children gives an account many more below it.
+func (a *archive) children(parent uuid.UUID, n int) {
+	a.Helper()
+	var parents []uuid.NullUUID
+	for range n {
+		parents = append(parents, uuid.NullUUID{UUID: parent, Valid: true})
+	}
+	a.exec(`INSERT INTO accounts (id, parent_id, name) SELECT gen_random_uuid(), p, 'one of many' FROM unnest($1::uuid[]) p`, parents)
+}
+
+func TestNoEventOfAnAccountThatJoinsTheTreeMeanwhileIsPassed(t *testing.T) {
+	a := newArchive(t)
+	after := time.Duration(0)
+	for _, more := range []int{0, maxMerged} {
+		root, apart := newAccount(t, a.Store, uuid.Nil), newAccount(t, a.Store, uuid.Nil)
+		a.children(root, more)
+		publish := func(account uuid.UUID) uuid.UUID {
+			after += time.Minute
+			return a.event(account, after, "t")
+		}
+		known := publish(root)
+		tree := []uuid.UUID{root}
+		q := LogQuery{AccountID: root, Descendants: true, After: fanfare.PositionOf(known) - 1, Limit: 50, MaxBytes: 1 << 20}
+		q.Tree = func(context.Context) (func(uuid.UUID) bool, error) {
+			then := slices.Clone(tree)
+			return func(id uuid.UUID) bool { return slices.Contains(then, id) }, nil
+		}
+		f := follower{s: a.Store, q: q, page: &LogPage{Read: q.After}}
+		must(t, f.prepare(t.Context()))
+
+		child := newAccount(t, a.Store, root)
+		_, err := a.UpdateAccount(t.Context(), apart, 0, func(a *fanfare.Account) error {
+			a.ParentID = uuid.NullUUID{UUID: root, Valid: true}
+			return nil
+		})
+		must(t, err)
+		tree = append(tree, child, apart)
+		late := []uuid.UUID{publish(child), publish(apart), publish(root)}
+
+		must(t, f.run(t.Context()))
+		if got := eventIDs(f.page.Events); !slices.Equal(got, []uuid.UUID{known}) || !f.page.CaughtUp {
+			t.Errorf("%d accounts: %v, caught up: %v", more, got, f.page.CaughtUp)
+		}
+		if q.After = f.page.Read; !slices.Equal(a.all(q), late) {
+			t.Errorf("%d accounts: after it come %v, want %v", more, a.all(q), late)
 		}
 	}
 }
@@ -118,7 +176,7 @@ func TestOneCallLooksAtABoundedPieceOfTheLog(t *testing.T) {
 	for _, descendants := range []bool{false, true} {
 		q := LogQuery{
 			AccountID: account, Types: []string{"signal"}, Limit: 50, MaxBytes: 1 << 20, After: FromOldest,
-			Descendants: descendants, Within: func(id uuid.UUID) bool { return id == account },
+			Descendants: descendants,
 		}
 		got, pages := a.walk(q)
 		if !slices.Equal(got, []uuid.UUID{wanted}) || pages != 2 {

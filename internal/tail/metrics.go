@@ -7,7 +7,7 @@ type metrics struct {
 	pages prometheus.Counter
 }
 
-func newMetrics(reg prometheus.Registerer, now func() (waiting int, bytes int64)) *metrics {
+func newMetrics(reg prometheus.Registerer, answers func() int64, now func() (waiting int, bytes int64)) *metrics {
 	m := &metrics{
 		reads: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "fanfare_sync_reads_total", Help: "Looks at the end of the log for all who wait for it.",
@@ -22,8 +22,11 @@ func newMetrics(reg prometheus.Registerer, now func() (waiting int, bytes int64)
 	held := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "fanfare_sync_bytes", Help: "Bytes of the log's end kept in memory for those who follow it.",
 	}, func() float64 { _, n := now(); return float64(n) })
+	underWay := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "fanfare_sync_answer_bytes", Help: "Bytes of events in answers to those who follow the log, until they are written.",
+	}, func() float64 { return float64(answers()) })
 	if reg != nil {
-		reg.MustRegister(m.reads, m.pages, waiting, held)
+		reg.MustRegister(m.reads, m.pages, waiting, held, underWay)
 	}
 	return m
 }

@@ -4,6 +4,8 @@ import (
 	"sort"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/fanfare-webhooks/fanfare"
 	"github.com/fanfare-webhooks/fanfare/internal/store"
 )
@@ -53,36 +55,53 @@ func (r *ring) add(events []fanfare.Event, most int64, now time.Time) {
 	r.events = r.events[old:]
 }
 
-// after is the index of the first event after q.After that q wants, or the number of events.
-func (r *ring) after(q *store.LogQuery) int {
-	i := sort.Search(len(r.events), func(i int) bool { return fanfare.PositionOf(r.events[i].ID) > q.After })
-	for i < len(r.events) && !wants(q, &r.events[i].Event) {
-		i++
-	}
-	return i
+// holds says whether every event after a position and up to another one is here.
+func (r *ring) holds(after, end fanfare.Position) bool {
+	return r.begun && r.from <= after && after <= end && end <= r.to
 }
 
-// page answers what comes after q.After, nil if that cannot be told.
-func (r *ring) page(q *store.LogQuery) *store.LogPage {
-	if !r.begun || q.After < r.from || q.After > r.to {
-		return nil
-	}
-	page := &store.LogPage{Read: r.to, CaughtUp: true}
-	var bytes int64
-	for i := r.after(q); i < len(r.events); i++ {
-		e := &r.events[i].Event
-		if !wants(q, e) {
-			continue
-		}
-		if bytes += int64(len(e.Data)); len(page.Events) == q.Limit || bytes > q.MaxBytes && len(page.Events) > 0 {
-			page.Read, page.CaughtUp = fanfare.PositionOf(page.Events[len(page.Events)-1].ID), false
-			break
-		}
-		page.Events = append(page.Events, *e)
-	}
-	return page
+// examined is how many events one looks at before others have their turn with the ring.
+const examined = 1000
+
+// pick is a page that one call makes of the ring.
+type pick struct {
+	q      *store.LogQuery
+	within func(account uuid.UUID) bool // nil without descendants
+	page   *store.LogPage
+	bytes  int64 // of its data
 }
 
-func wants(q *store.LogQuery, e *fanfare.Event) bool {
-	return !e.Test && chosen(q.Types, e.Type) && (e.AccountID == q.AccountID || q.Descendants && q.Within(e.AccountID))
+// pick adds what is wanted after the page's end and up to another position; the ring must hold all of it. more says
+// that it looked at enough for now, and the page is not complete.
+func (r *ring) pick(p *pick, end fanfare.Position) (more bool) {
+	first := sort.Search(len(r.events), func(i int) bool { return fanfare.PositionOf(r.events[i].ID) > p.page.Read })
+	for n := range r.events[first:] {
+		e := &r.events[first+n]
+		at := fanfare.PositionOf(e.ID)
+		switch {
+		case at > end:
+			p.page.Read = end
+			return false
+		case n == examined:
+			return true
+		}
+		if p.wants(&e.Event) {
+			if p.bytes+int64(len(e.Data)) > p.q.MaxBytes && len(p.page.Events) > 0 {
+				return false
+			}
+			p.page.Events = append(p.page.Events, e.Event)
+			p.bytes += int64(len(e.Data))
+		}
+		if p.page.Read = at; len(p.page.Events) == p.q.Limit {
+			return false
+		}
+	}
+	p.page.Read = end
+	return false
+}
+
+// wants asks for the type last: it is the most expensive to compare.
+func (p *pick) wants(e *fanfare.Event) bool {
+	mine := e.AccountID == p.q.AccountID || p.within != nil && p.within(e.AccountID)
+	return mine && !e.Test && chosen(p.q.Types, e.Type)
 }

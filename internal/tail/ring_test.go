@@ -21,6 +21,18 @@ func filled(account uuid.UUID, first fanfare.Position, n int, most int64) *ring 
 	return r
 }
 
+// paged is what comes after q.After in a ring, nil if it does not hold that.
+func paged(r *ring, q *store.LogQuery) *store.LogPage {
+	if !r.holds(q.After, r.to) {
+		return nil
+	}
+	p := pick{q: q, page: &store.LogPage{Read: q.After}}
+	for r.pick(&p, r.to) {
+	}
+	p.page.CaughtUp = p.page.Read == r.to
+	return p.page
+}
+
 func TestARingAnswersOnlyWhatItKnows(t *testing.T) {
 	account := uuid.New()
 	const first = fanfare.Position(1) << 40
@@ -29,7 +41,7 @@ func TestARingAnswersOnlyWhatItKnows(t *testing.T) {
 		first - 2: -1, first - 1: 10, first: 9, first + 8: 1, first + 9: 0,
 		first + 10: -1, // another node was ahead
 	} {
-		page := r.page(&store.LogQuery{AccountID: account, After: after, Limit: 50, MaxBytes: 1 << 20})
+		page := paged(r, &store.LogQuery{AccountID: account, After: after, Limit: 50, MaxBytes: 1 << 20})
 		switch {
 		case want < 0 && page != nil:
 			t.Errorf("after %d: %+v", after-first, page)
@@ -39,11 +51,11 @@ func TestARingAnswersOnlyWhatItKnows(t *testing.T) {
 	}
 	for _, q := range []store.LogQuery{{Limit: 3, MaxBytes: 1 << 20}, {Limit: 50, MaxBytes: 350}} {
 		q.AccountID, q.After = account, first-1
-		if page := r.page(&q); len(page.Events) != 3 || page.Read != first+2 || page.CaughtUp {
+		if page := paged(r, &q); len(page.Events) != 3 || page.Read != first+2 || page.CaughtUp {
 			t.Errorf("%+v: %+v", q, page)
 		}
 	}
-	if (&ring{}).page(&store.LogQuery{}) != nil {
+	if paged(&ring{}, &store.LogQuery{}) != nil {
 		t.Error("a ring that was not begun knows something")
 	}
 }
@@ -59,7 +71,7 @@ func TestARingHoldsNoMoreThanItsBytes(t *testing.T) {
 // Between the look at the ring and the wait something may be read.
 func TestWhoeverBeginsToWaitLearnsWhatCameInTheMeantime(t *testing.T) {
 	account := uuid.New()
-	tail := New(&memory{}, nil, Options{})
+	tail := New(&memory{}, Accounts{}, Options{})
 	tail.ring, tail.reading = *filled(account, 1000, 2, 1<<20), true
 	for after, woken := range map[fanfare.Position]bool{998: true, 999: true, 1000: true, 1001: false, 1002: false} {
 		w := &waiter{query: &store.LogQuery{AccountID: account, After: after}, wake: make(chan struct{}, 1)}
@@ -70,5 +82,60 @@ func TestWhoeverBeginsToWaitLearnsWhatCameInTheMeantime(t *testing.T) {
 			t.Errorf("after %d: woken %v", after, got)
 		}
 		tail.leave(w)
+	}
+}
+
+func TestAPageOfTheRingIsMadeInTurnsAndAsksOnceAboutAnAccount(t *testing.T) {
+	root, child := uuid.New(), uuid.New()
+	tree := &heard{known: family{child: root}}
+	accounts := []uuid.UUID{root, child, uuid.New(), uuid.New(), uuid.New()}
+	var log memory
+	var want int
+	for i := range 3*examined + 10 {
+		log.commit(accounts[i%len(accounts)], "t")
+		if i%len(accounts) < 2 {
+			want++
+		}
+	}
+	var r ring
+	r.begin(0)
+	r.add(log.events, 1<<30, time.Now())
+	p := pick{
+		q:      &store.LogQuery{AccountID: root, Descendants: true, Limit: 1 << 20, MaxBytes: 1 << 30},
+		within: below(tree, root), page: &store.LogPage{},
+	}
+	turns := 1
+	for r.pick(&p, r.to) {
+		turns++
+	}
+	if turns != 4 || tree.within != len(accounts)-1 || len(p.page.Events) != want || p.page.Read != r.to {
+		t.Errorf("%d turns, %d questions, %d events of %d", turns, tree.within, len(p.page.Events), want)
+	}
+}
+
+func TestWhatARingHolds(t *testing.T) {
+	var log memory
+	var r ring
+	if r.holds(0, 0) {
+		t.Error("a ring that has not begun holds nothing")
+	}
+	at := log.commit(uuid.New(), "t", "t", "t")
+	r.begin(at[0])
+	r.add(log.events[1:], 1<<20, time.Now())
+	for _, c := range []struct {
+		after, end fanfare.Position
+		held       bool
+	}{
+		{at[0], at[2], true},
+		{at[1], at[1], true},
+		{at[2], at[2], true},
+		{at[0] - 1, at[2], false},
+		{at[2], at[1], false},
+		{at[1], at[2] + 1, false}, // it was forgotten, and began anew further back
+		{store.FromOldest, at[2], false},
+	} {
+		if r.holds(c.after, c.end) != c.held {
+			t.Errorf("%+v", c)
+		}
 	}
 }

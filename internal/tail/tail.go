@@ -2,7 +2,8 @@
 //
 // It hides that ten thousand who wait cost the database as little as one: while anybody waits, one reader
 // follows the end of the log, of all accounts, and keeps the newest of it in memory, up to a number of
-// bytes. Whoever is further behind reads from the database, a page at a time.
+// bytes. Whoever is further behind reads from the database, a page at a time. And it hides that the answers of
+// all of them together take no more than so much memory, and those of one account no more than its share.
 //
 // The order of the log is that of commits, so that to read on after the last event seen can skip none, on
 // whichever node it was published. This node's own commits wake the reader; those of others it finds by
@@ -35,15 +36,24 @@ type Log interface {
 	Tail(ctx context.Context, after fanfare.Position, limit int, maxBytes int64) (events []fanfare.Event, end bool, err error)
 }
 
+// Accounts are the tree of accounts in memory, and how to be sure of it.
+type Accounts struct {
+	Tree    func() Tree                 // the newest one
+	CatchUp func(context.Context) error // returns when Tree has everything that was committed before the call
+}
+
 // Tree knows which account is below which: a [registry.Snapshot].
 type Tree interface {
 	// Lineage lists an account and all that it is below; nil if there is no such account.
 	Lineage(account uuid.UUID) []uuid.UUID
+	// Within says whether an account is root or below it.
+	Within(root, account uuid.UUID) bool
 }
 
 // Options of a tail. Zero values take the defaults.
 type Options struct {
 	Bytes      int64         // of events in memory, while anybody waits; 32 MiB
+	Answers    int64         // bytes of events in answers that are under way; 64 MiB
 	MaxWaiting int           // who may wait at once; 20,000
 	Poll       time.Duration // how often the log's end is looked at without a hint, while anybody waits; 100 ms
 	Log        *slog.Logger
@@ -55,26 +65,30 @@ const (
 	pieceEvents = 1000
 	pieceBytes  = 4 << 20
 	pageBytes   = 4 << 20                // of data in one answer
+	wokenBytes  = 256 << 10              // of data in the answer of one who waited: there may be thousands at once
 	tick        = 10 * time.Millisecond  // hints that come within it are one
 	linger      = 5 * time.Second        // how long the reader goes on when nobody waits: most come back
 	retryAfter  = 500 * time.Millisecond // between two questions to a database that does not answer
 	readTimeout = 5 * time.Second
 )
 
-// Why nobody can be made to wait.
+// Why there is no answer.
 var (
 	// ErrAway: the log could not be read to the end of the wait.
 	ErrAway = errors.New("the log cannot be read")
 	// ErrTooMany: the account has as many who wait as there is room for others.
 	ErrTooMany = errors.New("too many wait already")
+	// ErrFull: answers that nobody has read yet take all the memory that they may.
+	ErrFull = errors.New("too many answers are under way")
 )
 
 // Tail follows one log. It may be used by many goroutines.
 type Tail struct {
-	log     Log
-	tree    func() Tree
-	options Options
-	metrics *metrics
+	log      Log
+	accounts Accounts
+	options  Options
+	metrics  *metrics
+	room     *room // of answers
 
 	woken   chan struct{} // holds one token when something was committed here
 	begun   chan struct{} // holds one token when somebody waits and nobody reads
@@ -83,6 +97,7 @@ type Tail struct {
 
 	mu      sync.Mutex // guards what follows
 	ring    ring
+	known   fanfare.Position // up to it the tree has the accounts of all events
 	reading bool
 	asOf    time.Time // when the read began that the ring ends with
 	away    error     // of the newest read
@@ -92,16 +107,13 @@ type Tail struct {
 	deep    int // how many of them want descendants' events too
 }
 
-// waiter is one who waits.
-type waiter struct {
-	query *store.LogQuery
-	wake  chan struct{} // holds one token when there is something, or it is not known any more
-}
-
 // New makes a tail. It reads nothing before [Tail.Run].
-func New(log Log, tree func() Tree, o Options) *Tail {
+func New(log Log, accounts Accounts, o Options) *Tail {
 	if o.Bytes == 0 {
 		o.Bytes = 32 << 20
+	}
+	if o.Answers == 0 {
+		o.Answers = 64 << 20
 	}
 	if o.MaxWaiting == 0 {
 		o.MaxWaiting = 20_000
@@ -113,11 +125,11 @@ func New(log Log, tree func() Tree, o Options) *Tail {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	t := &Tail{
-		log: log, tree: tree, options: o,
+		log: log, accounts: accounts, options: o, room: newRoom(o.Answers),
 		woken: make(chan struct{}, 1), begun: make(chan struct{}, 1), stopped: make(chan struct{}),
 		waiters: make(map[uuid.UUID]map[*waiter]struct{}),
 	}
-	t.metrics = newMetrics(o.Registerer, func() (waiting int, bytes int64) {
+	t.metrics = newMetrics(o.Registerer, t.room.used, func() (waiting int, bytes int64) {
 		t.mu.Lock()
 		defer t.mu.Unlock()
 		return t.waiting, t.ring.bytes
@@ -136,12 +148,17 @@ type Query struct {
 }
 
 // Read answers what comes after a position, at once if there is anything or the log goes on, or else when
-// there is, the wait is over, or the node stops. The end of ctx ends it with its error; other errors are
-// [ErrTooMany], [ErrAway] and those of [Log.Follow].
-func (t *Tail) Read(ctx context.Context, q Query) (*store.LogPage, error) {
+// there is, the wait is over, or the node stops. Whoever has an answer calls done when it was written, or never
+// will be: until then it takes room from others. The end of ctx ends it with its error; other errors are
+// [ErrTooMany], [ErrFull], [ErrAway] and those of [Log.Follow].
+func (t *Tail) Read(ctx context.Context, q Query) (page *store.LogPage, done func(), err error) {
 	lq := store.LogQuery{
-		AccountID: q.AccountID, Descendants: q.Descendants, Types: q.Types, After: q.After, Limit: q.Limit, MaxBytes: pageBytes,
-		Within: func(account uuid.UUID) bool { return t.below(q.AccountID, account) },
+		AccountID: q.AccountID, Descendants: q.Descendants, Types: q.Types, After: q.After, Limit: q.Limit,
+		MaxBytes: min(pageBytes, t.options.Answers/2),
+		Tree: func(ctx context.Context) (func(uuid.UUID) bool, error) {
+			err := t.accounts.CatchUp(ctx)
+			return below(t.accounts.Tree(), q.AccountID), err
+		},
 	}
 	var end <-chan time.Time
 	if q.Wait > 0 {
@@ -151,23 +168,38 @@ func (t *Tail) Read(ctx context.Context, q Query) (*store.LogPage, error) {
 	}
 	began := time.Now()
 	for over := q.Wait <= 0 || q.After == store.FromLatest; ; {
-		page, err := t.page(ctx, &lq, began, over)
+		page, done, err := t.page(ctx, &lq, began, over)
 		if err != nil || len(page.Events) > 0 || !page.CaughtUp || over {
-			return page, err
+			return page, done, err
 		}
-		lq.After = page.Read
+		done()
+		lq.After, lq.MaxBytes = page.Read, min(wokenBytes, lq.MaxBytes)
 		if over, err = t.wait(ctx, &lq, end); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
 }
 
-// page reads from memory, and if that does not reach back so far, from the database. The last page of a call
+// page takes room for as much as may come, reads, and keeps what did come, until done.
+func (t *Tail) page(ctx context.Context, q *store.LogQuery, began time.Time, last bool) (page *store.LogPage, done func(), err error) {
+	if err := t.room.take(ctx, q.AccountID, q.MaxBytes); err != nil {
+		return nil, nil, err
+	}
+	bytes := int64(0)
+	defer func() { t.room.free(q.AccountID, q.MaxBytes-bytes) }()
+	if page, err = t.look(ctx, q, began, last); err != nil {
+		return nil, nil, err
+	}
+	for i := range page.Events {
+		bytes += int64(len(page.Events[i].Data))
+	}
+	return page, func() { t.room.free(q.AccountID, bytes) }, nil
+}
+
+// look reads from memory, and if that does not reach back so far, from the database. The last page of a call
 // is no older than the call.
-func (t *Tail) page(ctx context.Context, q *store.LogQuery, began time.Time, last bool) (*store.LogPage, error) {
-	t.mu.Lock()
-	page, current := t.ring.page(q), t.asOf.After(began)
-	t.mu.Unlock()
+func (t *Tail) look(ctx context.Context, q *store.LogQuery, began time.Time, last bool) (*store.LogPage, error) {
+	page, current := t.fromRing(ctx, q, began)
 	if page != nil && (current || !last || len(page.Events) > 0) {
 		page.CaughtUp = page.CaughtUp && (current || len(page.Events) == 0)
 		return page, nil
@@ -178,71 +210,37 @@ func (t *Tail) page(ctx context.Context, q *store.LogQuery, began time.Time, las
 	return t.log.Follow(ctx, *q)
 }
 
-// wait returns when there may be something to read after q.After. over says that it will not wait again.
-func (t *Tail) wait(ctx context.Context, q *store.LogQuery, end <-chan time.Time) (over bool, err error) {
-	w := &waiter{query: q, wake: make(chan struct{}, 1)}
-	if err := t.enter(w); err != nil {
-		return false, err
-	}
-	defer t.leave(w)
-	select {
-	case <-w.wake:
-		return false, nil
-	case <-t.stopped:
-		return true, nil
-	case <-ctx.Done():
-		return false, ctx.Err()
-	case <-end:
-	}
+// fromRing reads up to where the ring ends now, nil if it cannot. current says that this end is no older than began.
+func (t *Tail) fromRing(ctx context.Context, q *store.LogQuery, began time.Time) (page *store.LogPage, current bool) {
 	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.away != nil {
-		return false, errors.Join(ErrAway, t.away)
+	for q.Descendants && t.known < t.ring.to && t.ring.holds(q.After, t.ring.to) {
+		to := t.ring.to
+		t.mu.Unlock()
+		if t.accounts.CatchUp(ctx) != nil {
+			return nil, false
+		}
+		t.mu.Lock()
+		t.known = max(t.known, to)
 	}
-	return true, nil
-}
-
-// enter makes w one who waits, and begins to read the log unless that is under way. An account may have as
-// many as would still find room.
-func (t *Tail) enter(w *waiter) error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	mine := t.waiters[w.query.AccountID]
-	if len(mine) >= t.options.MaxWaiting-t.waiting {
-		return ErrTooMany
+	end, current := t.ring.to, t.asOf.After(began)
+	t.mu.Unlock()
+	p := pick{q: q, page: &store.LogPage{Read: q.After}}
+	if q.Descendants {
+		p.within = below(t.accounts.Tree(), q.AccountID)
 	}
-	if mine == nil {
-		mine = make(map[*waiter]struct{})
-		t.waiters[w.query.AccountID] = mine
+	for more := true; more; {
+		t.mu.Lock()
+		held := t.ring.holds(p.page.Read, end)
+		if held {
+			more = t.ring.pick(&p, end)
+		}
+		t.mu.Unlock()
+		if !held {
+			return nil, false
+		}
 	}
-	mine[w] = struct{}{}
-	t.waiting++
-	if w.query.Descendants {
-		t.deep++
-	}
-	switch {
-	case !t.reading:
-		t.reading = true
-		t.ring.begin(w.query.After)
-		notify(t.begun)
-	case w.query.After < t.ring.from || t.ring.after(w.query) < len(t.ring.events):
-		notify(w.wake) // it came in the meantime
-	}
-	return nil
-}
-
-func (t *Tail) leave(w *waiter) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	mine := t.waiters[w.query.AccountID]
-	if delete(mine, w); len(mine) == 0 {
-		delete(t.waiters, w.query.AccountID)
-	}
-	t.waiting--
-	if w.query.Descendants {
-		t.deep--
-	}
-	t.left = time.Now()
+	p.page.CaughtUp = p.page.Read == end
+	return p.page, current
 }
 
 // Wake says that this node has committed something. It costs nothing.
@@ -282,7 +280,7 @@ func (t *Tail) wanted() bool {
 	defer t.mu.Unlock()
 	t.reading = t.waiting > 0 || time.Since(t.left) < linger
 	if !t.reading {
-		t.ring, t.away = ring{}, nil
+		t.ring, t.known, t.away = ring{}, 0, nil
 	}
 	return t.reading
 }
@@ -315,14 +313,22 @@ func (t *Tail) read(ctx context.Context) (next time.Duration) {
 	t.mu.Unlock()
 	began := time.Now()
 	short, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
 	events, end, err := t.log.Tail(short, to, pieceEvents, pieceBytes)
-	cancel()
-	if ctx.Err() != nil {
-		return 0
-	}
 	t.metrics.reads.Inc()
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	// An account is created, or moved, before its events are committed, perhaps on another node, and the tree
+	// may not have it yet. Asked after the events were read, it has.
+	deep := err == nil && len(events) > 0 && t.deep > 0
+	if deep {
+		t.mu.Unlock()
+		err = t.accounts.CatchUp(short)
+		t.mu.Lock()
+	}
+	if ctx.Err() != nil {
+		return 0
+	}
 	if (err != nil) != (t.away != nil) {
 		if err != nil {
 			t.options.Log.WarnContext(ctx, "the log's end cannot be read; who waits goes on waiting", "error", err)
@@ -334,6 +340,9 @@ func (t *Tail) read(ctx context.Context) (next time.Duration) {
 		return retryAfter
 	}
 	t.ring.add(events, t.options.Bytes, began)
+	if deep {
+		t.known = t.ring.to
+	}
 	t.wake(events)
 	if !end {
 		return 0
@@ -342,43 +351,18 @@ func (t *Tail) read(ctx context.Context) (next time.Duration) {
 	return t.options.Poll
 }
 
-// wake tells those who wait for one of the events. Whoever it told has left when it is told again, or has
-// its token still.
-func (t *Tail) wake(events []fanfare.Event) {
-	var tree Tree
-	if t.deep > 0 {
-		tree = t.tree()
+// below answers what says whether an account is root or below it. It asks once about each: a page may be
+// chosen out of tens of thousands of events.
+func below(tree Tree, root uuid.UUID) func(account uuid.UUID) bool {
+	known := make(map[uuid.UUID]bool)
+	return func(account uuid.UUID) bool {
+		within, ok := known[account]
+		if !ok {
+			within = tree.Within(root, account)
+			known[account] = within
+		}
+		return within
 	}
-	for i := range events {
-		e := &events[i]
-		if e.Test {
-			continue
-		}
-		for w := range t.waiters[e.AccountID] {
-			w.tell(e)
-		}
-		if tree == nil {
-			continue
-		}
-		for _, account := range tree.Lineage(e.AccountID) {
-			for w := range t.waiters[account] {
-				if w.query.Descendants {
-					w.tell(e)
-				}
-			}
-		}
-	}
-}
-
-func (w *waiter) tell(e *fanfare.Event) {
-	if fanfare.PositionOf(e.ID) > w.query.After && chosen(w.query.Types, e.Type) {
-		notify(w.wake)
-	}
-}
-
-// below says whether an account is root or below it.
-func (t *Tail) below(root, account uuid.UUID) bool {
-	return account == root || slices.Contains(t.tree().Lineage(account), root)
 }
 
 // chosen says whether a type is among the patterns: names, "prefix.*" or "*"; none: all.

@@ -1,8 +1,10 @@
 package tail
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -30,10 +32,51 @@ func (f family) Lineage(account uuid.UUID) (line []uuid.UUID) {
 	return line
 }
 
+func (f family) Within(root, account uuid.UUID) bool {
+	return slices.Contains(f.Lineage(account), root)
+}
+
+// heard is what a node knows of a tree: what it was when it last asked.
+type heard struct {
+	mu     sync.Mutex
+	now    family
+	known  family
+	asked  int // for what is new
+	within int // about an account
+}
+
+func (h *heard) CatchUp(context.Context) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.asked++
+	h.known = maps.Clone(h.now)
+	return nil
+}
+
+func (h *heard) put(account, parent uuid.UUID) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.now[account] = parent
+}
+
+func (h *heard) Lineage(account uuid.UUID) []uuid.UUID {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.known.Lineage(account)
+}
+
+func (h *heard) Within(root, account uuid.UUID) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.within++
+	return h.known.Within(root, account)
+}
+
 // memory is a log, and counts what is asked of it.
 type memory struct {
 	mu             sync.Mutex
 	events         []fanfare.Event
+	size           int // of an event's data; 0: 100 bytes
 	away           error
 	tails, follows int
 }
@@ -44,7 +87,7 @@ func (m *memory) commit(account uuid.UUID, types ...string) (positions []fanfare
 	for _, typ := range types {
 		p := fanfare.PositionAt(time.Now()) + fanfare.Position(len(m.events)) + 1
 		m.events = append(m.events, fanfare.Event{
-			ID: fanfare.EventID(p, rand.Uint64()), AccountID: account, Type: typ, Data: make([]byte, 100), Test: typ == "test",
+			ID: fanfare.EventID(p, rand.Uint64()), AccountID: account, Type: typ, Data: make([]byte, cmp.Or(m.size, 100)), Test: typ == "test",
 		})
 		positions = append(positions, p)
 	}
@@ -72,31 +115,38 @@ func (m *memory) asked() (tails, follows int) {
 	return m.tails, m.follows
 }
 
-func (m *memory) Follow(_ context.Context, q store.LogQuery) (*store.LogPage, error) {
+func (m *memory) Follow(ctx context.Context, q store.LogQuery) (*store.LogPage, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.follows++; m.away != nil {
 		return nil, m.away
 	}
 	page := &store.LogPage{Read: max(q.After, 0), CaughtUp: true}
+	p := pick{q: &q}
+	if q.Descendants {
+		var err error
+		if p.within, err = q.Tree(ctx); err != nil {
+			return nil, err
+		}
+	}
 	for i := range m.events {
 		e := &m.events[i]
-		p := fanfare.PositionOf(e.ID)
+		at := fanfare.PositionOf(e.ID)
 		if q.After == store.FromLatest {
-			page.Read = p
+			page.Read = at
 			continue
 		}
-		if p <= q.After {
+		if at <= q.After {
 			continue
 		}
-		if wants(&q, e) {
-			if len(page.Events) == q.Limit {
+		if p.wants(e) {
+			if p.bytes += int64(len(e.Data)); len(page.Events) == q.Limit || len(page.Events) > 0 && p.bytes > q.MaxBytes {
 				page.CaughtUp = false
 				return page, nil
 			}
 			page.Events = append(page.Events, *e)
 		}
-		page.Read = p
+		page.Read = at
 	}
 	return page, nil
 }
@@ -122,16 +172,16 @@ type rig struct {
 	*testing.T
 	*Tail
 	log  *memory
-	tree family
+	tree *heard
 }
 
 // inRig runs a test in a bubble of virtual time.
 func inRig(t *testing.T, o Options, test func(r *rig)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		r := &rig{T: t, log: &memory{}, tree: family{}}
+		r := &rig{T: t, log: &memory{}, tree: &heard{now: family{}}}
 		o.Registerer = prometheus.NewRegistry()
-		r.Tail = New(r.log, func() Tree { return r.tree }, o)
+		r.Tail = New(r.log, Accounts{Tree: func() Tree { return r.tree }, CatchUp: r.tree.CatchUp}, o)
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
 		go func() { done <- r.Tail.Run(ctx) }()
@@ -152,12 +202,21 @@ type answer struct {
 	took time.Duration
 }
 
+// read is a call whose answer is written at once.
+func (r *rig) read(ctx context.Context, q Query) (*store.LogPage, error) {
+	page, done, err := r.Tail.Read(ctx, q)
+	if err == nil {
+		done()
+	}
+	return page, err
+}
+
 // wait begins a call and gives its answer when there is one.
 func (r *rig) wait(q Query) chan answer {
 	got := make(chan answer, 1)
 	start := time.Now()
 	go func() {
-		page, err := r.Read(r.Context(), q)
+		page, err := r.read(r.Context(), q)
 		got <- answer{page, err, time.Since(start)}
 	}()
 	synctest.Wait()
@@ -183,7 +242,7 @@ func (r *rig) wantEvents(got chan answer, within time.Duration, want ...fanfare.
 func TestACommitWakesWhoWaitsForIt(t *testing.T) {
 	account, other, child := uuid.New(), uuid.New(), uuid.New()
 	inRig(t, Options{}, func(r *rig) {
-		r.tree[child] = account
+		r.tree.put(child, account)
 		q := Query{AccountID: account, Limit: 50, Wait: 30 * time.Second, After: r.log.commit(account, "old")[0]}
 		all := r.wait(q)
 		q.Types = []string{"call.*", "paid"}
@@ -251,7 +310,7 @@ func aThousandWait(r *rig, begun bool) {
 			}
 			answers[i] = make(chan answer, 1)
 			go func() {
-				page, err := r.Read(r.Context(), Query{AccountID: accounts[i], After: after, Limit: 50, Wait: 30 * time.Second})
+				page, err := r.read(r.Context(), Query{AccountID: accounts[i], After: after, Limit: 50, Wait: 30 * time.Second})
 				answers[i] <- answer{page: page, err: err}
 			}()
 			if i == 0 {
@@ -288,6 +347,8 @@ func aThousandWait(r *rig, begun bool) {
 	if later, _ := r.log.asked(); later != tails {
 		r.Errorf("%d looks at the end for nobody", later-tails)
 	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	if r.ring.events != nil || r.reading {
 		r.Error("something is kept for nobody")
 	}
@@ -298,7 +359,7 @@ func TestEverybodyWhoFollowsSeesEachEventOnceAndInOrder(t *testing.T) {
 		// Little memory, so that who is slow falls behind it.
 		inRig(t, Options{Bytes: 20 * (overhead + 100)}, func(r *rig) {
 			root, leaf, stranger := uuid.New(), uuid.New(), uuid.New()
-			r.tree[leaf] = root
+			r.tree.put(leaf, root)
 			accounts := []uuid.UUID{root, leaf, stranger}
 			ctx, cancel := context.WithCancel(r.Context())
 			var all sync.WaitGroup
@@ -317,7 +378,7 @@ func TestEverybodyWhoFollowsSeesEachEventOnceAndInOrder(t *testing.T) {
 				followers = append(followers, f)
 				all.Go(func() {
 					for {
-						page, err := r.Read(r.Context(), f.q)
+						page, err := r.read(r.Context(), f.q)
 						if err != nil {
 							r.Error(err)
 							return
@@ -346,12 +407,12 @@ func TestEverybodyWhoFollowsSeesEachEventOnceAndInOrder(t *testing.T) {
 			all.Wait()
 			for _, f := range followers {
 				var want []fanfare.Position
-				lq := store.LogQuery{
-					AccountID: f.q.AccountID, Descendants: f.q.Descendants, Types: f.q.Types,
-					Within: func(a uuid.UUID) bool { return r.below(f.q.AccountID, a) },
+				p := pick{q: &store.LogQuery{AccountID: f.q.AccountID, Types: f.q.Types}}
+				if f.q.Descendants {
+					p.within = func(a uuid.UUID) bool { return r.tree.Within(f.q.AccountID, a) }
 				}
 				for i := range r.log.events {
-					if wants(&lq, &r.log.events[i]) {
+					if p.wants(&r.log.events[i]) {
 						want = append(want, fanfare.PositionOf(r.log.events[i].ID))
 					}
 				}
@@ -409,7 +470,7 @@ func TestWhoHasGoneIsForgotten(t *testing.T) {
 		ctx, cancel := context.WithCancel(r.Context())
 		done := make(chan error)
 		go func() {
-			_, err := r.Read(ctx, Query{AccountID: uuid.New(), Limit: 50, Wait: time.Minute, Descendants: true})
+			_, err := r.read(ctx, Query{AccountID: uuid.New(), Limit: 50, Wait: time.Minute, Descendants: true})
 			done <- err
 		}()
 		synctest.Wait()
@@ -419,8 +480,8 @@ func TestWhoHasGoneIsForgotten(t *testing.T) {
 		}
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		if len(r.waiters)+r.waiting+r.deep != 0 {
-			r.Errorf("%d accounts, %d wait, %d for descendants", len(r.waiters), r.waiting, r.deep)
+		if used := r.room.used(); len(r.waiters)+r.waiting+r.deep != 0 || used != 0 {
+			r.Errorf("%d accounts, %d wait, %d for descendants, with room for %d bytes", len(r.waiters), r.waiting, r.deep, used)
 		}
 	})
 }
