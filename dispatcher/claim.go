@@ -220,8 +220,9 @@ func (d *Dispatcher) claim(ctx context.Context, wants []store.Want, now time.Tim
 	events, err := d.store.EventsByID(ctx, ids, d.opts.QueueBytes/4)
 	if err != nil {
 		for i := range claimed {
+			due := claimed[i].DueAt
 			claimed[i].DueAt = now.Add(time.Second)
-			d.recorder.add(store.Outcome{Owner: me, Retry: &claimed[i]})
+			d.recorder.add(store.Outcome{Owner: me, Retry: &claimed[i], Due: due})
 		}
 		return err
 	}
@@ -244,7 +245,7 @@ func (d *Dispatcher) retried(me uuid.UUID, claimed []store.Retry, events map[uui
 			shared[r.EventID] = e
 		}
 		ds[i] = &delivery{
-			event: e, webhook: r.WebhookID, account: r.AccountID, owner: me, trigger: r.Trigger, number: r.Number,
+			event: e, webhook: r.WebhookID, account: r.AccountID, owner: me, due: r.DueAt, trigger: r.Trigger, number: r.Number,
 			tries: r.Tries, takeovers: r.Takeovers, firstAt: r.FirstAt, queuedAt: now,
 			hook: d.registry.Snapshot().Webhook(r.WebhookID), destination: r.Destination,
 		}

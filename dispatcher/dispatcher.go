@@ -273,6 +273,7 @@ type delivery struct {
 	hook      *registry.Webhook // as the queue goes by it, and until then as it was when it was queued; nil: not known here
 	owner     uuid.UUID         // the incarnation that took it in hand
 	group     *group            // nil: it came from a row of retries
+	due       time.Time         // without a group: of that row
 	trigger   fanfare.Trigger
 	number    int // requests made before
 	tries     int // those that count against the schedule

@@ -233,7 +233,7 @@ func (d *Dispatcher) attempt(dl *delivery, w *registry.Webhook, req *egress.Requ
 	}
 	d.logAttempt(a)
 
-	o := store.Outcome{Attempt: a, Owner: dl.owner, Group: dl.groupID(), Told: dl.told(a.State)}
+	o := store.Outcome{Attempt: a, Owner: dl.owner, Group: dl.groupID(), Due: dl.due, Told: dl.told(a.State)}
 	if a.State == fanfare.Pending {
 		o.Retry = &store.Retry{
 			WebhookID: dl.webhook, EventID: dl.event.id, AccountID: dl.account, Trigger: fanfare.TriggerRetry,
@@ -325,7 +325,7 @@ func (d *Dispatcher) decided(dl *delivery, w *registry.Webhook, state fanfare.St
 		d.queue.forget(dl.webhook)
 	}
 	d.log.Debug("delivery ended", "event", a.EventID, "webhook", a.WebhookID, "state", state, "reason", reason)
-	return store.Outcome{Attempt: a, Owner: dl.owner, Group: dl.groupID(), Told: dl.told(state)}
+	return store.Outcome{Attempt: a, Owner: dl.owner, Group: dl.groupID(), Due: dl.due, Told: dl.told(state)}
 }
 
 // told is the type of the event if the delivery is given up with state and its account is told so. Of its own
@@ -340,7 +340,7 @@ func (dl *delivery) told(state fanfare.State) string {
 
 // parked puts a delivery off without a try: due at once, to be claimed when there is room.
 func (d *Dispatcher) parked(dl *delivery) store.Outcome {
-	return store.Outcome{Owner: dl.owner, Group: dl.groupID(), Retry: &store.Retry{
+	return store.Outcome{Owner: dl.owner, Group: dl.groupID(), Due: dl.due, Retry: &store.Retry{
 		WebhookID: dl.webhook, EventID: dl.event.id, AccountID: dl.account, Trigger: dl.trigger, Number: dl.number,
 		Tries: dl.tries, FirstAt: dl.firstAt, DueAt: d.node.now(), Takeovers: dl.takeovers, Destination: dl.destination,
 	}}

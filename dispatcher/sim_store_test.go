@@ -252,19 +252,19 @@ func (db *database) record(lot *store.Lot) error {
 		if g, open := db.groups[o.Group]; o.Group != uuid.Nil {
 			mine[i] = open && owned(g.owner) && owned(o.Owner)
 		} else if r, there := db.retries[o.Ref()]; there {
-			mine[i] = owned(r.owner) && owned(o.Owner)
+			mine[i] = owned(r.owner) && owned(o.Owner) && (r.DueAt.Equal(o.Due) || weaken.Off(weaken.Fence))
 		}
 		db.insertAttempt(t, o.Attempt, mine[i])
 	}
 	for i := range lot.Outcomes {
 		o, ref := &lot.Outcomes[i], lot.Outcomes[i].Ref()
-		r, there := db.retries[ref]
+		_, there := db.retries[ref]
 		switch {
 		case !mine[i]:
 		case o.Retry == nil && o.Group == uuid.Nil:
 			remove(t, db.retries, ref)
 		case o.Retry == nil || o.Group != uuid.Nil && (there || db.endedAfter(ref, o.Attempt)):
-		case o.Group != uuid.Nil || !r.DueAt.Equal(o.Retry.DueAt):
+		default:
 			put(t, db.retries, ref, retryRow{Retry: *o.Retry})
 		}
 	}

@@ -283,7 +283,7 @@ func (c *wire) RecordOrHalve(ctx context.Context, lot *store.Lot, reject func(*s
 	reject(&lot.Outcomes[0], err)
 	a := *lot.Outcomes[0].Attempt
 	a.URL = ""
-	part.Outcomes = []store.Outcome{{Attempt: &a, Retry: lot.Outcomes[0].Retry, Group: lot.Outcomes[0].Group, Owner: lot.Outcomes[0].Owner}}
+	part.Outcomes = []store.Outcome{{Attempt: &a, Retry: lot.Outcomes[0].Retry, Group: lot.Outcomes[0].Group, Owner: lot.Outcomes[0].Owner, Due: lot.Outcomes[0].Due}}
 	return c.RecordOrHalve(ctx, &part, reject)
 }
 

@@ -142,8 +142,8 @@ func TestHotStatementsUseTheirIndexes(t *testing.T) {
 		"lock groups":           {[]any{events, f.node}, nil},
 		"settle":                {[]any{events, f.node}, nil},
 		"new retries":           {[]any{of, events, of, texts, ints, ints, times, times, of, f.node, events[0], events[len(events)-1], of, nil}, nil},
-		"retries that go back":  {[]any{of, events, texts, ints, ints, times, times, ints, f.node}, []string{"retries_pkey"}},
-		"retries that end":      {[]any{of, events, f.node}, []string{"retries_pkey"}},
+		"retries that go back":  {[]any{of, events, texts, ints, ints, times, times, ints, f.node, times}, []string{"retries_pkey"}},
+		"retries that end":      {[]any{of, events, f.node, times}, []string{"retries_pkey"}},
 		"follow accounts":       {[]any{group[0], group[0], uuid.Max, accounts, 50, int64(1 << 20), nil, nil}, []string{"_pkey ((ROW(account_id, id) >= ROW(u.account", "_id_idx"}},
 		"follow all":            {[]any{group[0], group[0], uuid.Max, 50, []string{"t"}, []string{}}, []string{"_id_idx ((id >="}},
 		"read followed":         {[]any{events, int64(1 << 20)}, []string{"_id_idx"}},
@@ -201,8 +201,8 @@ func TestTheRecorderFindsRowsByTheirKeysAlsoInTablesThatWereEmpty(t *testing.T) 
 	f.exec(t, `VACUUM ANALYZE retries`)
 	ids, ints, now := []uuid.UUID{uuid.New()}, []int32{1}, []time.Time{time.Now()}
 	for name, args := range map[string][]any{
-		"retries that go back": {ids, ids, []string{"retry"}, ints, ints, now, now, ints, f.node},
-		"retries that end":     {ids, ids, f.node},
+		"retries that go back": {ids, ids, []string{"retry"}, ints, ints, now, now, ints, f.node, now},
+		"retries that end":     {ids, ids, f.node, now},
 		"settle":               {ids, f.node},
 	} {
 		p, _ := f.explain(t, store.HotStatements()[name], true, args)

@@ -36,6 +36,7 @@ type Outcome struct {
 	Retry   *Retry           // what is still owed; nil: the delivery has ended
 	Group   uuid.UUID        // the open group that the delivery came from; nil: it came from a row of retries
 	Owner   uuid.UUID        // the incarnation that had the delivery in hand
+	Due     time.Time        // without Group: when the row was due that it came from, which tells this hold of it from others
 	Told    string           // the event's type, if Attempt gave the delivery up and its account is told so; "": it is not
 }
 
@@ -71,8 +72,8 @@ const (
 
 // Record writes a lot in one transaction. Attempts are facts and are always written, once: an attempt
 // that is there already is left alone. Everything that changes a delivery's state is written only if
-// lot.Owner still owns the delivery's group or its row of retries. So a lot may be repeated after an
-// unknown outcome, and a lot that comes too late changes no state.
+// lot.Owner still owns the delivery's group, or its row of retries by the claim that the outcome came from. So a lot
+// may be repeated after an unknown outcome, and a lot that comes too late changes no state.
 //
 // It does not wait for the disk. If Postgres crashes and loses the lot, the groups and retries that it
 // settled are back too, and the work is done again. A group whose outcomes come in several lots must be
@@ -119,7 +120,8 @@ func seize(b *pgx.Batch, lot *Lot) *Lot {
 		o.Owner = lot.Owner
 		ref := o.Ref()
 		b.Queue(`UPDATE open_groups SET owner = $2 WHERE id = $1`, o.Group, lot.Owner)
-		b.Queue(`UPDATE retries SET owner = $3 WHERE webhook_id = $1 AND event_id = $2`, ref.WebhookID, ref.EventID, lot.Owner)
+		b.Queue(`UPDATE retries SET owner = $3, due_at = $4 WHERE webhook_id = $1 AND event_id = $2`,
+			ref.WebhookID, ref.EventID, lot.Owner, o.Due)
 	}
 	return mine
 }
@@ -210,18 +212,18 @@ ON CONFLICT DO NOTHING`
 // The two statements below say of the owner IS NOT DISTINCT FROM, which no index serves: searched by
 // owner, everything that the node has in hand would be compared with every outcome of the lot.
 
-// A row that goes back is free again, whoever finds it due. One with the due time that it is to get is
-// back already, by an earlier writing of this lot, and was claimed again since.
+// A row that goes back is free again, whoever finds it due. One with another due time than it was claimed with is
+// back already, by an earlier writing of this lot, and was claimed again since, perhaps by the same node.
 const updateRetriesSQL = `
 UPDATE retries r SET owner = NULL, takeovers = u.takeovers, trigger = u.trigger, number = u.number, tries = u.tries,
 	first_at = u.first_at, due_at = u.due_at
-FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::int[], $5::int[], $6::timestamptz[], $7::timestamptz[], $8::int[])
-	AS u (webhook_id, event_id, trigger, number, tries, first_at, due_at, takeovers)
-WHERE r.webhook_id = u.webhook_id AND r.event_id = u.event_id AND r.owner IS NOT DISTINCT FROM $9 AND r.due_at <> u.due_at`
+FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::int[], $5::int[], $6::timestamptz[], $7::timestamptz[], $8::int[], $10::timestamptz[])
+	AS u (webhook_id, event_id, trigger, number, tries, first_at, due_at, takeovers, was_due)
+WHERE r.webhook_id = u.webhook_id AND r.event_id = u.event_id AND r.owner IS NOT DISTINCT FROM $9 AND r.due_at = u.was_due`
 
 const deleteRetriesSQL = `
-DELETE FROM retries r USING unnest($1::uuid[], $2::uuid[]) AS u (webhook_id, event_id)
-WHERE r.webhook_id = u.webhook_id AND r.event_id = u.event_id AND r.owner IS NOT DISTINCT FROM $3`
+DELETE FROM retries r USING unnest($1::uuid[], $2::uuid[], $4::timestamptz[]) AS u (webhook_id, event_id, was_due)
+WHERE r.webhook_id = u.webhook_id AND r.event_id = u.event_id AND r.owner IS NOT DISTINCT FROM $3 AND r.due_at = u.was_due`
 
 // retryColumns is a list of retries as arrays, one a column.
 type retryColumns struct {
@@ -229,7 +231,7 @@ type retryColumns struct {
 	attempts                           []uuid.UUID // that put them off; nil: none did
 	triggers                           []string
 	numbers, tries, takeovers          []int32
-	firsts, dues                       []time.Time
+	firsts, dues, wereDue              []time.Time
 	places                             places
 }
 
@@ -245,6 +247,7 @@ func (c *retryColumns) add(o *Outcome) {
 	c.numbers, c.tries = append(c.numbers, int32(r.Number)), append(c.tries, int32(r.Tries))
 	c.takeovers = append(c.takeovers, int32(r.Takeovers))
 	c.firsts, c.dues = append(c.firsts, r.FirstAt), append(c.dues, r.DueAt)
+	c.wereDue = append(c.wereDue, o.Due)
 	c.places.put(len(c.webhooks)-1, r.Destination)
 }
 
@@ -275,14 +278,15 @@ func queueOldRetries(b *pgx.Batch, lot *Lot) {
 		case o.Attempt != nil:
 			ended.webhooks = append(ended.webhooks, o.Attempt.WebhookID)
 			ended.events = append(ended.events, o.Attempt.EventID)
+			ended.wereDue = append(ended.wereDue, o.Due)
 		}
 	}
 	if len(back.webhooks) > 0 {
 		b.Queue(updateRetriesSQL, back.webhooks, back.events, back.triggers, back.numbers, back.tries, back.firsts, back.dues,
-			back.takeovers, lot.Owner)
+			back.takeovers, lot.Owner, back.wereDue)
 	}
 	if len(ended.webhooks) > 0 {
-		b.Queue(deleteRetriesSQL, ended.webhooks, ended.events, lot.Owner)
+		b.Queue(deleteRetriesSQL, ended.webhooks, ended.events, lot.Owner, ended.wereDue)
 	}
 }
 
@@ -330,9 +334,9 @@ func reduced(o *Outcome) [][]Outcome {
 	if o.Attempt != nil {
 		a := *o.Attempt
 		a.Method, a.URL, a.ErrorDetail, a.ResponseHeaders, a.ResponseBody = "", "", "", nil, nil
-		less = append(less, []Outcome{{Attempt: &a, Retry: o.Retry, Group: o.Group, Owner: o.Owner}})
+		less = append(less, []Outcome{{Attempt: &a, Retry: o.Retry, Group: o.Group, Owner: o.Owner, Due: o.Due}})
 		if o.Retry != nil {
-			less = append(less, []Outcome{{Retry: o.Retry, Group: o.Group, Owner: o.Owner}})
+			less = append(less, []Outcome{{Retry: o.Retry, Group: o.Group, Owner: o.Owner, Due: o.Due}})
 		}
 	}
 	return append(less, nil)

@@ -71,19 +71,19 @@ func TestAnOutcomeIsRecordedAsItWas(t *testing.T) {
 
 func TestALotThatIsRepeatedChangesNothing(t *testing.T) {
 	f := openLog(t)
-	hook := uuid.New()
+	hook, was := uuid.New(), time.Now().Truncate(time.Microsecond)
 	group, events := f.publish(t, 6, hook)
 	settled, _ := f.publish(t, 1, hook)
 	later := time.Now().Add(time.Minute)
-	f.retry(t, events[0], hook, f.node, time.Now())
-	f.retry(t, events[1], hook, f.node, time.Now())
-	f.retry(t, events[2], hook, f.node, time.Now())
+	f.retry(t, events[0], hook, f.node, was)
+	f.retry(t, events[1], hook, f.node, was)
+	f.retry(t, events[2], hook, f.node, was)
 	lot := &store.Lot{
 		Owner: f.node,
 		Outcomes: []store.Outcome{
-			{Attempt: f.attempt(events[0], hook, 2, fanfare.Delivered), Owner: f.node},
-			{Attempt: f.attempt(events[1], hook, 2, fanfare.Pending), Retry: f.owed(events[1], hook, 2, later), Owner: f.node},
-			{Retry: f.owed(events[2], hook, 1, later), Owner: f.node},
+			{Attempt: f.attempt(events[0], hook, 2, fanfare.Delivered), Owner: f.node, Due: was},
+			{Attempt: f.attempt(events[1], hook, 2, fanfare.Pending), Retry: f.owed(events[1], hook, 2, later), Owner: f.node, Due: was},
+			{Retry: f.owed(events[2], hook, 1, later), Owner: f.node, Due: was},
 			{Attempt: f.attempt(events[3], hook, 1, fanfare.Delivered), Group: group, Owner: f.node},
 			{Attempt: f.attempt(events[4], hook, 1, fanfare.Pending), Retry: f.owed(events[4], hook, 1, later), Group: group, Owner: f.node},
 			{Retry: f.owed(events[5], hook, 0, later), Group: group, Owner: f.node},
@@ -101,19 +101,20 @@ func TestALotThatIsRepeatedChangesNothing(t *testing.T) {
 	}
 }
 
-// A lot's answer was lost, and before it is repeated this node has claimed a row again that it gave back.
+// A lot's answer was lost, and before it is repeated this node has claimed rows again that it gave back.
 func TestALotThatIsRepeatedLeavesWhatWasClaimedAgain(t *testing.T) {
 	f := openLog(t)
-	hook := uuid.New()
+	hook, was := uuid.New(), time.Now().Add(-time.Minute).Truncate(time.Microsecond)
 	_, events := f.publish(t, 2, hook)
-	f.retry(t, events[0], hook, f.node, time.Now().Add(-time.Minute))
-	f.retry(t, events[1], hook, f.node, time.Now().Add(-time.Minute))
+	f.retry(t, events[0], hook, f.node, was)
+	f.retry(t, events[1], hook, f.node, was)
 	due := time.Now().Add(-time.Second)
 	lot := &store.Lot{Owner: f.node, Outcomes: []store.Outcome{
-		{Attempt: f.attempt(events[0], hook, 2, fanfare.Pending), Retry: f.owed(events[0], hook, 2, due), Owner: f.node},
-		{Retry: f.owed(events[1], hook, 1, due), Owner: f.node},
+		{Attempt: f.attempt(events[0], hook, 2, fanfare.Pending), Retry: f.owed(events[0], hook, 2, due), Owner: f.node, Due: was},
+		{Retry: f.owed(events[1], hook, 1, due), Owner: f.node, Due: was},
 	}}
 	f.record(t, lot)
+	f.exec(t, `UPDATE retries SET due_at = due_at + interval '1 ms' WHERE event_id = $1`, events[1]) // another has parked it since
 	claimed, _, err := f.Claim(t.Context(), f.node, []store.Want{{WebhookID: hook, Room: 9}})
 	if err != nil || len(claimed) != 2 {
 		t.Fatalf("claimed %v, %v", claimed, err)
@@ -131,11 +132,11 @@ func TestALotThatIsRepeatedLeavesWhatWasClaimedAgain(t *testing.T) {
 func TestALateLotWritesOnlyTheFacts(t *testing.T) {
 	f := openLog(t)
 	other := f.join(t, time.Hour)
-	hook := uuid.New()
+	hook, was := uuid.New(), time.Now().Truncate(time.Microsecond)
 	group, events := f.publish(t, 5, hook)
 	later := time.Now().Add(time.Minute)
 	for i := range 3 {
-		f.retry(t, events[i], hook, other, time.Now())
+		f.retry(t, events[i], hook, other, was)
 	}
 	f.exec(t, `UPDATE open_groups SET owner = $1, takeovers = 1`, other)
 	before := get[string](t, f, `SELECT (SELECT string_agg(r::text, ' ' ORDER BY event_id) FROM retries r) || (SELECT g::text FROM open_groups g)`)
@@ -143,9 +144,9 @@ func TestALateLotWritesOnlyTheFacts(t *testing.T) {
 	f.record(t, &store.Lot{
 		Owner: f.node,
 		Outcomes: []store.Outcome{
-			{Attempt: f.attempt(events[0], hook, 2, fanfare.Delivered), Owner: f.node},
-			{Attempt: f.attempt(events[1], hook, 2, fanfare.Pending), Retry: f.owed(events[1], hook, 2, later), Owner: f.node},
-			{Retry: f.owed(events[2], hook, 1, later), Owner: f.node},
+			{Attempt: f.attempt(events[0], hook, 2, fanfare.Delivered), Owner: f.node, Due: was},
+			{Attempt: f.attempt(events[1], hook, 2, fanfare.Pending), Retry: f.owed(events[1], hook, 2, later), Owner: f.node, Due: was},
+			{Retry: f.owed(events[2], hook, 1, later), Owner: f.node, Due: was},
 			{Attempt: f.attempt(events[3], hook, 1, fanfare.Pending), Retry: f.owed(events[3], hook, 1, later), Group: group, Owner: f.node},
 			{Retry: f.owed(events[4], hook, 0, later), Group: group, Owner: f.node},
 		},
@@ -162,16 +163,16 @@ func TestALateLotWritesOnlyTheFacts(t *testing.T) {
 // The process got a new incarnation while the request of its old one was under way.
 func TestAnOutcomeOfADeadIncarnationIsOnlyAFact(t *testing.T) {
 	f := openLog(t)
-	hook := uuid.New()
+	hook, was := uuid.New(), time.Now().Truncate(time.Microsecond)
 	group, events := f.publish(t, 1, hook)
 	dead := f.node
 	f.node = f.join(t, time.Hour)
 	f.exec(t, `UPDATE open_groups SET owner = $1`, f.node) // taken over by itself
-	f.retry(t, events[0], uuid.Nil, f.node, time.Now())
+	f.retry(t, events[0], uuid.Nil, f.node, was)
 
 	f.record(t, &store.Lot{Owner: f.node, Outcomes: []store.Outcome{
 		{Attempt: f.attempt(events[0], hook, 1, fanfare.Pending), Retry: f.owed(events[0], hook, 1, time.Now()), Group: group, Owner: dead},
-		{Attempt: f.attempt(events[0], uuid.Nil, 1, fanfare.Delivered), Owner: dead},
+		{Attempt: f.attempt(events[0], uuid.Nil, 1, fanfare.Delivered), Owner: dead, Due: was},
 	}})
 
 	f.wantRows(t, "attempts", 2, "retries", 1, "open_groups", 1)
@@ -179,18 +180,18 @@ func TestAnOutcomeOfADeadIncarnationIsOnlyAFact(t *testing.T) {
 
 func TestARetryThatGoesBackIsFreeWithWhatWasLearnt(t *testing.T) {
 	f := openLog(t)
-	hook := uuid.New()
+	hook, was := uuid.New(), time.Now().Truncate(time.Microsecond)
 	_, events := f.publish(t, 2, hook)
 	due := time.Now().Add(time.Minute).Truncate(time.Microsecond)
-	f.retry(t, events[0], hook, f.node, time.Now())
-	f.retry(t, events[1], hook, f.node, time.Now())
+	f.retry(t, events[0], hook, f.node, was)
+	f.retry(t, events[1], hook, f.node, was)
 	f.exec(t, `UPDATE retries SET takeovers = 2`)
 	parked := f.owed(events[1], hook, 1, due)
 	parked.Takeovers = 2
 
 	f.record(t, &store.Lot{Owner: f.node, Outcomes: []store.Outcome{
-		{Attempt: f.attempt(events[0], hook, 2, fanfare.Pending), Retry: f.owed(events[0], hook, 2, due), Owner: f.node},
-		{Retry: parked, Owner: f.node},
+		{Attempt: f.attempt(events[0], hook, 2, fanfare.Pending), Retry: f.owed(events[0], hook, 2, due), Owner: f.node, Due: was},
+		{Retry: parked, Owner: f.node, Due: was},
 	}})
 
 	if r := f.row(t, events[0], hook); r.Owner != nil || r.Number != 2 || r.Tries != 2 || r.Takeovers != 0 || !r.Due.Equal(due) {
