@@ -154,6 +154,8 @@ func TestHotStatementsUseTheirIndexes(t *testing.T) {
 		"finish the outbox":     {[]any{events}, []string{"outbox_pkey"}},
 		"postpone the outbox":   {[]any{events, slices.Repeat([]time.Duration{time.Minute}, many)}, []string{"outbox_pkey"}},
 		"count exhaustions":     {[]any{of, events, of, times, group[0], group[last], of[:1], of[:1], [][]byte{{'x'}}}, []string{"attempts_p"}},
+		"take failing":          {[]any{f.node, time.Minute, 100, 50}, []string{"webhooks_account", "health_now_pkey"}},
+		"health of webhooks":    {[]any{f.account, events, times}, []string{"health_now_pkey"}},
 		"note failing":          {[]any{events, of, times}, nil},
 	}
 	large := get[[]string](t, f, `SELECT array_agg(relname::text) FROM pg_class WHERE relkind = 'r' AND relpages > 20`)

@@ -84,5 +84,7 @@ func HotStatements() map[string]Hot {
 		"tail":                  {tailSQL, pool},
 		"ends of the log":       {logEndsSQL, pool},
 		"note failing":          {noteFailingSQL, engine},
+		"take failing":          {takeFailingSQL, engine},
+		"health of webhooks":    {healthOfSQL, pool},
 	}
 }

@@ -45,7 +45,10 @@ SELECT d.webhook_id, d.account_id, w.version, w.url, w.health_policy, w.health_f
 	(SELECT array_agg(k.kind) FROM webhook_mails k WHERE k.webhook_id = d.webhook_id AND k.at > now() - interval '1 day'),
 	m.minutes, m.attempts, m.failures, m.exhausted
 FROM due d
-LEFT JOIN webhooks w ON w.account_id = d.account_id AND w.id = d.webhook_id AND w.deleted_at IS NULL AND w.disabled_by IS NULL
+LEFT JOIN LATERAL (
+	SELECT id, version, url, health_policy, health_from FROM webhooks
+	WHERE account_id = d.account_id AND id = d.webhook_id AND deleted_at IS NULL AND disabled_by IS NULL LIMIT 1
+) AS w ON true
 LEFT JOIN LATERAL (
 	SELECT array_agg(minute ORDER BY minute) AS minutes, array_agg(attempts ORDER BY minute) AS attempts,
 		array_agg(failures ORDER BY minute) AS failures, array_agg(exhausted ORDER BY minute) AS exhausted
