@@ -15,6 +15,7 @@ import (
 
 	"github.com/fanfare-webhooks/fanfare"
 	"github.com/fanfare-webhooks/fanfare/internal/store"
+	"github.com/fanfare-webhooks/fanfare/retry"
 )
 
 func TestAPublishedEventArrivesOnceAndIsOnRecord(t *testing.T) {
@@ -147,7 +148,15 @@ func TestAGoneReceiverDisablesItsWebhook(t *testing.T) {
 	now, err := r.store.Webhook(t.Context(), r.account, w.ID)
 	r.ok(err)
 	if now.Disabled == nil || now.Disabled.By != fanfare.DisabledByGone {
-		t.Errorf("the webhook is %+v", now.Disabled)
+		t.Fatalf("the webhook is %+v", now.Disabled)
+	}
+	e, err := retry.ParseEvidence([]byte(now.Disabled.Evidence))
+	if err != nil || e.Rule != retry.RuleGone || len(e.Samples) != 1 || e.Samples[0].EventID != id.String() || *e.Samples[0].Status != 410 {
+		t.Errorf("the evidence is %s, %v", now.Disabled.Evidence, err)
+	}
+	mails, err := r.store.ClaimOutbox(t.Context(), store.OutboxMail, 10, time.Minute)
+	if err != nil || len(mails) != 1 || mails[0].Name != string(store.MailDisabled) {
+		t.Errorf("the mails are %+v, %v", mails, err)
 	}
 }
 
