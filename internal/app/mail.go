@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/fanfare-webhooks/fanfare/api"
 	"github.com/fanfare-webhooks/fanfare/internal/mail"
@@ -25,6 +26,10 @@ func pages(c *Config, handler, enable http.Handler) http.Handler {
 	})
 }
 
+// mailTerm is for how long mails are a node's that it takes from the outbox: a mail server that is slow must not make
+// another node send them again.
+const mailTerm = 5 * time.Minute
+
 // startMail hands over what the outbox owes by mail; without a server for it, nothing is owed. The public listener is
 // open.
 func (a *App) startMail(c *Config, s *store.Store) {
@@ -42,5 +47,5 @@ func (a *App) startMail(c *Config, s *store.Store) {
 		}
 		handle = mail.Handle(o)
 	}
-	a.background("mail", outbox.New(s, store.OutboxMail, handle, outbox.Options{Log: a.log}).Run)
+	a.background("mail", outbox.New(s, store.OutboxMail, handle, outbox.Options{Term: mailTerm, Log: a.log}).Run)
 }

@@ -215,9 +215,11 @@ func (c *change) deleteSubtree(ctx context.Context, root uuid.UUID, cascade bool
 		return ErrHasChildren
 	}
 	var b pgx.Batch
-	// First the secrets: the index that finds webhooks by account leaves deleted ones out.
+	// First what belongs to webhooks: the index that finds them by account leaves deleted ones out.
 	b.Queue(`DELETE FROM webhook_secrets s USING webhooks w
 WHERE s.webhook_id = w.id AND w.account_id = ANY ($1) AND w.deleted_at IS NULL`, ids)
+	b.Queue(`DELETE FROM webhook_mails m USING webhooks w
+WHERE m.webhook_id = w.id AND w.account_id = ANY ($1) AND w.deleted_at IS NULL`, ids)
 	b.Queue(`UPDATE accounts SET deleted_at = now(), updated_at = now(), version = version + 1 WHERE id = ANY ($1)`, ids)
 	b.Queue(`UPDATE webhooks SET deleted_at = now(), updated_at = now(), version = version + 1
 WHERE account_id = ANY ($1) AND deleted_at IS NULL`, ids)

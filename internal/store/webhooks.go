@@ -286,6 +286,7 @@ func (s *Store) DeleteWebhook(ctx context.Context, account, id uuid.UUID, ifMatc
 		b.Queue(`UPDATE webhooks SET deleted_at = now(), updated_at = now(), version = version + 1 WHERE account_id = $1 AND id = $2
 RETURNING `+webhookColumns, account, id).QueryRow(func(row pgx.Row) error { return scanWebhook(row, &w) })
 		b.Queue(`DELETE FROM webhook_secrets WHERE account_id = $1 AND webhook_id = $2`, account, id)
+		b.Queue(`DELETE FROM webhook_mails WHERE account_id = $1 AND webhook_id = $2`, account, id)
 		if err := c.SendBatch(ctx, &b).Close(); err != nil {
 			return err
 		}
