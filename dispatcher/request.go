@@ -4,7 +4,9 @@ import (
 	"context"
 	"math"
 	"net/http"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -62,6 +64,7 @@ func (t *target) request(e *fanfare.Event, number int, now time.Time) (*egress.R
 			h = append(h, egress.Field{Name: name, Value: value})
 		}
 	}
+	signed := len(h)
 	if kind := how.Shape.ContentType(); kind != "" {
 		h = append(h, egress.Field{Name: "Content-Type", Value: kind})
 	}
@@ -80,6 +83,10 @@ func (t *target) request(e *fanfare.Event, number int, now time.Time) (*egress.R
 	if len(how.Headers) > 0 {
 		values := shape.Values{WebhookID: webhook, AccountID: account, EventID: id, EventType: e.Type, Attempt: attempt}
 		for i := range how.Headers {
+			// An account's default may have taken the name since: receivers check the signature.
+			if name := how.Headers[i].Name; slices.ContainsFunc(h[:signed], func(f egress.Field) bool { return strings.EqualFold(f.Name, name) }) {
+				continue
+			}
 			h = append(h, egress.Field{Name: how.Headers[i].Name, Value: how.Headers[i].Value.Fill(&values)})
 		}
 	}

@@ -152,6 +152,13 @@ func TestHeadersOfItsOwnAreFilledIn(t *testing.T) {
 		t.Errorf("%v", h)
 	}
 
+	// The account's default came later, and signs in a header that has the name of one of them.
+	to.schemes = []signature.Scheme{{Algorithm: signature.HMACSHA256, Header: "x-event", Encoding: signature.Hex}}
+	if r, err := to.request(e, 2, now); err != nil || len(header(r)["X-Event"]) != 1 || to.schemes[0].Verify(header(r), r.Body, now, to.secrets...) != nil {
+		t.Errorf("%v, %v", r, err)
+	}
+	to.schemes = nil
+
 	// A one-off destination has no webhook.
 	to.webhook = uuid.Nil
 	r, err = to.request(e, 2, now)
