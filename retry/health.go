@@ -46,9 +46,6 @@ const healthHours = 24
 // hour is how long a day's hours are.
 func (p HealthPolicy) hour() time.Duration { return p.Window / healthHours }
 
-// Kept is how far back the minutes must reach for [HealthPolicy.Judge] to see all that its rules ask about.
-func (p HealthPolicy) Kept() time.Duration { return p.Window + p.hour() }
-
 // bad reports whether an hour with so many failures among its attempts, of which it has some, is a bad one.
 func (p HealthPolicy) bad(c HealthCount) bool {
 	return c.Failures*100 >= p.Percent*c.Attempts
