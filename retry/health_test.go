@@ -66,7 +66,7 @@ func (l *life) live() told {
 	got := told{warned: never, disabled: never}
 	var since time.Time
 	kept := l.policy.Window + l.policy.Window/24 // what is read
-	first, end := 0, 0 // of the minutes that are known and are past
+	first, end := 0, 0                           // of the minutes that are known and are past
 	last := time.Duration(0)
 	if n := len(l.minutes); n > 0 {
 		last = l.minutes[n-1].At.Sub(noon)
