@@ -78,7 +78,7 @@ func (k *keyed) run(l *lab) {
 	l.report.none("keys under which clients were told several events", several)
 	l.report.none("keys with several events", l.count(`SELECT count(*) FROM (
 		SELECT FROM events WHERE account_id = $1 GROUP BY idempotency_key HAVING count(*) > 1) doubled`, t.account))
-	events := l.count(`SELECT count(*) FROM events WHERE account_id = $1`, t.account)
+	events := l.count(`SELECT count(*) FROM events WHERE account_id = $1 AND type = $2`, t.account, t.typ)
 	l.report.bar("events", events == int64(k.keys), events, fmt.Sprint(k.keys))
 	var taken int64
 	for i := range min(k.keys, 20) {
