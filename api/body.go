@@ -24,7 +24,7 @@ const (
 // memory grows with what has come, not with what was announced. Nothing needs no content type.
 func readBody(r *http.Request, limit int) ([]byte, error) {
 	if r.ContentLength > int64(limit) {
-		return nil, errTooLarge
+		return nil, tooLarge(limit)
 	}
 	if r.ContentLength == 0 {
 		return nil, nil
@@ -41,7 +41,7 @@ func readBody(r *http.Request, limit int) ([]byte, error) {
 		n, err := r.Body.Read(body[len(body):cap(body)])
 		body = body[:len(body)+n]
 		if len(body) > limit {
-			return nil, errTooLarge
+			return nil, tooLarge(limit)
 		}
 		if errors.Is(err, io.EOF) {
 			return body, nil
@@ -101,6 +101,7 @@ func invalidUTF8(b []byte) (at int) {
 	return -1
 }
 
+// tooLarge is what is said of a body that has more bytes than the limit: there may be more of it to come.
 func tooLarge(limit int) *problem {
 	p := *errTooLarge
 	p.detail = fmt.Sprintf("The body is too large: at most %d KiB.", limit>>10)

@@ -31,7 +31,7 @@ func TestAMalformedBodyIsToldWhereAndWhat(t *testing.T) {
 // A client that first sends all and then reads must see why it was refused.
 func TestABodyThatIsTooLargeIsDrainedForItsAnswer(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if _, err := readBody(r, maxPublishBody); err == errTooLarge {
+		if _, err := readBody(r, maxPublishBody); problemOf(err).code == codeTooLarge {
 			drain(w, r)
 			w.WriteHeader(errTooLarge.status)
 		}

@@ -32,6 +32,11 @@ func TestOperationalEventsArePublishedByNobodyElse(t *testing.T) {
 		if diff := cmp.Diff([]string{"/type platform_event_type"}, r.problems()); diff != "" {
 			t.Error(diff)
 		}
+		wrong := map[string]any{"type": typ.Name, "data": map[string]any{}}
+		r = w.call("POST", "/v1/accounts/"+account+"/events", platformKey, wrong).want(422)
+		if diff := cmp.Diff([]string{"/type platform_event_type"}, r.problems()); diff != "" {
+			t.Error(diff)
+		}
 		event["account_id"] = account
 		r = w.call("POST", "/v1/events/batch", platformKey, map[string]any{"events": []any{event}}).want(422)
 		if diff := cmp.Diff([]string{"/events/0/type platform_event_type"}, r.problems()); diff != "" {

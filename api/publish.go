@@ -47,6 +47,7 @@ func (s *Server) publish(c *call) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
+	c.body = body
 	if !utf8.Valid(body) {
 		return answer{}, errMalformed
 	}
@@ -415,7 +416,7 @@ func (s *Server) known(c *call, items []item, f *faults) bool {
 			continue
 		}
 		it.wrongBy, all = t, false
-		if f != nil {
+		if f != nil && !fanfare.Operational(it.Type) { // that is refused whatever its data is
 			dataFaults(f, it.at, it.wrong)
 		}
 	}

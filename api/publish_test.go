@@ -137,6 +137,21 @@ func TestWhatIsTooLargeIsRefused(t *testing.T) {
 	w.call("POST", "/v1/accounts/me/events", key, event(256<<10+1)).want(413)
 	w.call("POST", "/v1/accounts/me/events", key, `{"type":"t","data":{}}`+strings.Repeat(" ", 512<<10)).want(413)
 
+	// A refusal says how much there may be, or where the body stops being JSON.
+	for body, want := range map[string]string{
+		event(256<<10 + 1): "The data of an event is at most 256 KiB.",
+		`{"type":"t","data":{}}` + strings.Repeat(" ", 512<<10): "The body is too large: at most 512 KiB.",
+		`{"type":"t","data":{"a":}}`:                            "The body is not JSON: byte 25: invalid character '}' looking for beginning of value.",
+		"{\"type\":\"t\",\"data\":{\"a\":\"\xff\"}}":            "The body is not JSON: byte 25 is not UTF-8.",
+	} {
+		if got := w.call("POST", "/v1/accounts/me/events", key, body).str("detail"); got != want {
+			t.Errorf("%.40s: %s", body, got)
+		}
+	}
+	if got := w.call("POST", "/v1/events/batch", key, strings.Repeat(" ", 4<<20+1)).str("detail"); got != "The body is too large: at most 4096 KiB." {
+		t.Error(got)
+	}
+
 	// What is announced as too large is not read at all.
 	r := httptest.NewRequest("POST", "/v1/accounts/me/events", errReader{t})
 	r.ContentLength = 512<<10 + 1

@@ -251,11 +251,10 @@ func (e *endpoint) serve(w http.ResponseWriter, r *http.Request, id string) (sta
 		} else if p == errUnavailable { // whoever noticed that Postgres is away says so once, not once a call
 			e.s.log.Debug("a call could not be served", "id", id, "route", e.path, "error", err)
 		}
-		switch p {
-		case errMalformed:
+		switch {
+		case p == errMalformed:
 			p = malformed(c.body)
-		case errTooLarge:
-			p = tooLarge(rt.body)
+		case p.code == codeTooLarge:
 			drain(w, r)
 		}
 		return tell(p)
