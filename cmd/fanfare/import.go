@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -34,15 +33,13 @@ was named for asks none.`,
 	c.Flags().StringToStringVar(&o.Types, "type", nil, "an event type's name there and here, such as channel_destroy=call.ended")
 	c.Flags().StringSliceVar(&o.Wanted, "event-types", nil, "event types of what does not say which it wants")
 	c.Flags().StringVar(&scheme, "signature", "", `how they are signed, instead of as their receivers know it: {"scheme":"github"}`)
-	c.RunE = func(c *cobra.Command, args []string) error {
+	c.RunE = func(c *cobra.Command, args []string) (err error) {
+		o.Source, o.Target = args[0], a.target
 		if !o.DryRun || a.named() {
-			target, err := a.find()
-			if err != nil {
+			if o.Target, err = a.find(); err != nil {
 				return err
 			}
-			o.URL, o.Key = target.URL, target.Key
 		}
-		o.Source, o.Account = args[0], cmp.Or(a.target.Account, "me")
 		if scheme != "" {
 			if o.Signature = json.RawMessage(scheme); !json.Valid(o.Signature) {
 				return errors.New("--signature: that is not JSON")

@@ -3,7 +3,6 @@ package app
 import (
 	"context"
 	_ "embed"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -21,6 +20,7 @@ import (
 	"github.com/fanfare-webhooks/fanfare"
 	"github.com/fanfare-webhooks/fanfare/api"
 	"github.com/fanfare-webhooks/fanfare/internal/catalog"
+	"github.com/fanfare-webhooks/fanfare/internal/client"
 	"github.com/fanfare-webhooks/fanfare/internal/devpg"
 	"github.com/fanfare-webhooks/fanfare/internal/mail"
 	"github.com/fanfare-webhooks/fanfare/internal/seal"
@@ -40,21 +40,10 @@ type DevOptions struct {
 // demoAccount is the account of every new `fanfare dev`, so that a command typed once works after each start.
 var demoAccount = uuid.MustParse("01900000-0000-7000-8000-00000000de30")
 
-// Credentials is what `fanfare dev` writes to credentials.json for people and tests.
-type Credentials struct {
-	URL         string    `json:"url"`
-	AdminURL    string    `json:"admin_url"`
-	PlatformKey string    `json:"platform_key"`
-	AccountID   uuid.UUID `json:"account_id"`
-	AccountKey  string    `json:"account_key"`
-	DatabaseURL string    `json:"database_url"`
-	PID         int       `json:"pid"`
-}
-
 // Dev runs everything on one machine until ctx ends: a private Postgres, a migrated database, a demo
 // account and a node. It says on out what to try.
 func Dev(ctx context.Context, o DevOptions, log *slog.Logger, out io.Writer) (err error) {
-	if o.Dir, err = devDir(o.Dir); err != nil {
+	if o.Dir, err = client.DevDir(o.Dir); err != nil {
 		return fmt.Errorf("no place for the data; give one with --data: %w", err)
 	}
 	isNew, err := makeDir(o.Dir)
@@ -85,33 +74,11 @@ func Dev(ctx context.Context, o DevOptions, log *slog.Logger, out io.Writer) (er
 		return err
 	}
 	cred.URL, cred.AdminURL = "http://"+dialable(a.PublicAddr), "http://"+dialable(a.AdminAddr)
-	if err := cred.write(o.Dir); err != nil {
+	if err := cred.Write(o.Dir); err != nil {
 		return errors.Join(err, a.Stop(context.WithoutCancel(ctx)))
 	}
-	cred.explain(out, o.Dir)
+	explain(out, o.Dir, cred)
 	return a.Serve(ctx)
-}
-
-// devDir is where `fanfare dev` has its data; "" stands for a place in the user's cache.
-func devDir(dir string) (string, error) {
-	if dir != "" {
-		return dir, nil
-	}
-	cache, err := os.UserCacheDir()
-	return filepath.Join(cache, "fanfare", "dev"), err
-}
-
-// FindDev reads what the `fanfare dev` of a directory wrote for others, "" for the one that it takes by itself.
-func FindDev(dir string) (*Credentials, error) {
-	dir, err := devDir(dir)
-	if err != nil {
-		return nil, err
-	}
-	c := readCredentials(dir)
-	if c.URL == "" {
-		return nil, fmt.Errorf("no 'fanfare dev' has run on %s", dir)
-	}
-	return c, nil
 }
 
 // watch starts Postgres again when it ends by itself, until the function that it returns is called.
@@ -153,7 +120,7 @@ func makeDir(dir string) (isNew bool, err error) {
 const devDatabase = "fanfare"
 
 // prepare migrates the database and puts the demo account and its keys there.
-func (o DevOptions) prepare(ctx context.Context, pg *devpg.Server, isNew bool) (*Config, *Credentials, error) {
+func (o DevOptions) prepare(ctx context.Context, pg *devpg.Server, isNew bool) (*Config, *client.Credentials, error) {
 	if err := pg.CreateDatabase(ctx, devDatabase); err != nil {
 		return nil, nil, err
 	}
@@ -206,8 +173,11 @@ func encryptionKey(file string) (string, error) {
 
 // demo makes the demo account, its catalog in a new directory, and keys unless credentials.json has some
 // that are still good.
-func demo(ctx context.Context, s *store.Store, dir string, isNew bool) (*Credentials, error) {
-	cred := readCredentials(dir)
+func demo(ctx context.Context, s *store.Store, dir string, isNew bool) (*client.Credentials, error) {
+	cred, err := client.FindDev(dir)
+	if err != nil {
+		cred = &client.Credentials{} // also for a file that cannot be read
+	}
 	account, err := ensureDemoAccount(ctx, s, cred.AccountID)
 	if err != nil {
 		return nil, err
@@ -269,38 +239,6 @@ func CreateKey(ctx context.Context, s *store.Store, account uuid.NullUUID, name 
 	return text, s.CreateKey(ctx, k, hash, nil)
 }
 
-const credentialsFile = "credentials.json"
-
-// readCredentials reads the last start's. A file that cannot be read means new keys.
-func readCredentials(dir string) *Credentials {
-	c := &Credentials{}
-	text, err := os.ReadFile(filepath.Join(dir, credentialsFile))
-	if err != nil || json.Unmarshal(text, c) != nil {
-		return &Credentials{}
-	}
-	return c
-}
-
-// write replaces the file in one step, so that nobody reads half of it.
-func (c *Credentials) write(dir string) error {
-	text, err := json.MarshalIndent(c, "", "  ")
-	if err != nil {
-		return err
-	}
-	tmp, err := os.CreateTemp(dir, credentialsFile+".*") // mode 0600
-	if err != nil {
-		return err
-	}
-	_, err = tmp.Write(append(text, '\n'))
-	if err = errors.Join(err, tmp.Close()); err == nil {
-		err = os.Rename(tmp.Name(), filepath.Join(dir, credentialsFile))
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(tmp.Name()))
-	}
-	return nil
-}
-
 // dialable is an address listened on as one that can be dialled.
 func dialable(addr string) string {
 	host, port, err := net.SplitHostPort(addr)
@@ -310,7 +248,7 @@ func dialable(addr string) string {
 	return addr
 }
 
-func (c *Credentials) explain(out io.Writer, dir string) {
+func explain(out io.Writer, dir string, c *client.Credentials) {
 	fmt.Fprintf(out, `
 Fanfare is up.
 
@@ -329,7 +267,7 @@ curl -sS %[1]s/v1/accounts/me/events -H 'Authorization: Bearer %[4]s' -H 'Conten
 curl -sS %[1]s/v1/echo/demo/requests -H 'Authorization: Bearer %[4]s'
 
 Press Ctrl-C to stop. The data stays in %[5]s
-`, c.URL, c.AdminURL, filepath.Join(dir, credentialsFile), c.AccountKey, dir)
+`, c.URL, c.AdminURL, client.CredentialsFile(dir), c.AccountKey, dir)
 }
 
 // demoCatalog is what a new directory begins with.

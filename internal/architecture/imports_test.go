@@ -43,23 +43,24 @@ var allowed = map[string][]string{
 	"internal/catalog": {
 		".", "api", "internal/store", "go.yaml.in/yaml/v3", "github.com/go-json-experiment/json",
 	},
-	// It is a client of the API, on a developer's machine.
-	"internal/listen": {".", "internal/shape", "signature", uuid},
+	// Clients of the API, on an operator's or a developer's machine. How shapes and headers are written is said in one place.
+	"internal/client":   {uuid},
+	"internal/importer": {"internal/client", "internal/shape"},
+	"internal/listen":   {".", "internal/client", "internal/shape", "signature", uuid},
+
 	"internal/app": {
 		".", "api", "dispatcher", "registry", "retry", "migrations", "internal/store", "internal/catalog", "internal/disabler", "internal/mail", "internal/outbox",
-		"internal/tail", "internal/egress",
+		"internal/tail", "internal/egress", "internal/client", // what `fanfare dev` writes for its clients
 		"internal/seal",
 		"internal/echo", "internal/devpg", "internal/version", uuid, prometheus, "github.com/caarlos0/env/v11",
 	},
 	// keys create and migrate work without a running node, on the store itself.
 	"cmd/fanfare": {
-		".", "internal/app", "internal/bench", "internal/catalog", "internal/importer", "internal/listen", "internal/store", "internal/version",
+		".", "internal/app", "internal/bench", "internal/catalog", "internal/client", "internal/importer", "internal/listen", "internal/store", "internal/version",
 		"migrations", "signature", uuid, "github.com/spf13/cobra",
 	},
-	// A client of the API; what a header may be is said in one place.
-	"internal/importer": {"internal/shape"},
 	// It measures a node from outside, as a process.
-	"internal/bench": {"signature", "internal/version"},
+	"internal/bench": {"internal/client", "signature", "internal/version"},
 
 	// For readers: what a receiver imports.
 	"examples/receivers/go": {"signature"},

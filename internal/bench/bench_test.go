@@ -3,11 +3,9 @@ package bench_test
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
-	"io/fs"
 	"log/slog"
 	"net/http"
 	"os"
@@ -265,12 +263,6 @@ func TestAConfigThatHasNoBound(t *testing.T) {
 				t.Error("it is accepted")
 			}
 		})
-	}
-}
-
-func TestFindNodeWithoutOne(t *testing.T) {
-	if _, err := bench.FindNode(t.TempDir()); err == nil || !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("got %v", err)
 	}
 }
 

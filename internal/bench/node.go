@@ -5,37 +5,24 @@ package bench
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"runtime"
 	"strings"
 	"syscall"
 	"time"
-)
 
-// credentials is what `fanfare dev` leaves in its directory for others.
-type credentials struct {
-	URL         string `json:"url"`
-	AdminURL    string `json:"admin_url"`
-	PlatformKey string `json:"platform_key"`
-	AccountKey  string `json:"account_key"`
-	PID         int    `json:"pid"`
-}
+	nodes "github.com/fanfare-webhooks/fanfare/internal/client"
+)
 
 // FindNode reads where the node of `fanfare dev --data dir` is.
 func FindNode(dir string) (Target, error) {
-	var c credentials
-	text, err := os.ReadFile(filepath.Join(dir, "credentials.json"))
-	if err == nil {
-		err = json.Unmarshal(text, &c)
-	}
+	c, err := nodes.FindDev(dir)
 	if err != nil {
-		return Target{}, fmt.Errorf("no 'fanfare dev' has run on %s: %w", dir, err)
+		return Target{}, err
 	}
 	return Target{URL: c.URL, AdminURL: c.AdminURL, PlatformKey: c.PlatformKey, Key: c.AccountKey, PID: c.PID}, nil
 }

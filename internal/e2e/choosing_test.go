@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/fanfare-webhooks/fanfare/internal/app"
+	"github.com/fanfare-webhooks/fanfare/internal/client"
 	"github.com/fanfare-webhooks/fanfare/signature"
 )
 
@@ -53,7 +54,7 @@ func (n *node) beside(settings ...string) *node {
 			n.Error(err)
 		}
 	})
-	return &node{T: n.T, cred: app.Credentials{URL: "http://" + a.PublicAddr, PlatformKey: n.cred.PlatformKey}}
+	return &node{T: n.T, cred: client.Credentials{URL: "http://" + a.PublicAddr, PlatformKey: n.cred.PlatformKey}}
 }
 
 // The tree: accounts by name, each with its parent.

@@ -19,7 +19,7 @@ import (
 
 	"go.uber.org/goleak"
 
-	"github.com/fanfare-webhooks/fanfare/internal/app"
+	"github.com/fanfare-webhooks/fanfare/internal/client"
 	"github.com/fanfare-webhooks/fanfare/internal/devpg"
 )
 
@@ -56,7 +56,7 @@ type node struct {
 	*testing.T
 	dir  string
 	args []string
-	cred app.Credentials
+	cred client.Credentials
 	cmd  *exec.Cmd
 	out  string        // the file that the current process prints to
 	done chan struct{} // closed when it has ended

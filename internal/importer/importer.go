@@ -15,19 +15,19 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/fanfare-webhooks/fanfare/internal/client"
 )
 
 // Options of an import.
 type Options struct {
-	Source    string            // kazoo, svix or convoy
-	URL       string            // of the node, without a path; "": nothing is asked, which takes DryRun
-	Key       string            // with the scopes read and write
-	Account   string            // whose webhooks they become: an id, or me
-	Accounts  map[string]string // by the ids that the export names; nil: all become Account's
-	Types     map[string]string // event types: the export's name → Fanfare's, which may be a pattern
-	Wanted    []string          // event types of what does not say which it wants; nil: such a thing is not imported
-	Signature json.RawMessage   // signature schemes of every webhook; nil: what its receiver knows
-	DryRun    bool              // say what would be done, and do nothing
+	client.Target                   // whose webhooks they become, with the scopes read and write; without a URL nothing is asked, which takes DryRun
+	Source        string            // kazoo, svix or convoy
+	Accounts      map[string]string // by the ids that the export names; nil: all become Account's
+	Types         map[string]string // event types: the export's name → Fanfare's, which may be a pattern
+	Wanted        []string          // event types of what does not say which it wants; nil: such a thing is not imported
+	Signature     json.RawMessage   // signature schemes of every webhook; nil: what its receiver knows
+	DryRun        bool              // say what would be done, and do nothing
 }
 
 // Sources lists what can be imported.
@@ -60,8 +60,12 @@ func Import(ctx context.Context, o Options, export io.Reader, report io.Writer) 
 	}
 	i := importing{Options: o, report: report, there: make(map[string]map[string]existing)}
 	if o.URL != "" {
-		i.client = newClient(o.URL, o.Key)
-		defer i.client.close()
+		c, err := client.New(o.Target)
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		i.node = &node{c}
 	}
 	for _, p := range plans {
 		if err := i.one(ctx, p); err != nil {
@@ -129,7 +133,7 @@ type sensitive struct {
 // importing is an import at work.
 type importing struct {
 	Options
-	client  *client // nil: nobody is asked
+	node    *node // nil: nobody is asked
 	report  io.Writer
 	there   map[string]map[string]existing // by account and by what it was made of
 	made    int
@@ -156,9 +160,11 @@ func (i *importing) one(ctx context.Context, p *plan) error {
 		i.say(p, "would be created: %s", p.body.shown())
 		return nil
 	}
-	id, err := i.client.create(ctx, p.account, &p.body)
-	var refused *problem
-	if errors.As(err, &refused) {
+	id, refused, err := i.node.create(ctx, p.account, &p.body)
+	if err != nil {
+		return err
+	}
+	if refused != nil {
 		for _, f := range refused.Errors {
 			p.faults = append(p.faults, p.refused(f.Pointer, f.Detail))
 		}
@@ -168,12 +174,9 @@ func (i *importing) one(ctx context.Context, p *plan) error {
 		i.refuse(p)
 		return nil
 	}
-	if err != nil {
-		return err
-	}
 	there[p.id] = existing{ID: id}
 	if p.disabled != "" {
-		if err := i.client.disable(ctx, p.account, id, p.disabled); err != nil {
+		if err := i.node.disable(ctx, p.account, id, p.disabled); err != nil {
 			return fmt.Errorf("disable webhook %s: %w", id, err)
 		}
 	}
@@ -194,7 +197,7 @@ func (i *importing) keep(ctx context.Context, p *plan, old existing) error {
 		i.say(p, "is there already: %s; would be disabled", old.ID)
 		return nil
 	}
-	if err := i.client.disable(ctx, p.account, old.ID, p.disabled); err != nil {
+	if err := i.node.disable(ctx, p.account, old.ID, p.disabled); err != nil {
 		return fmt.Errorf("disable webhook %s: %w", old.ID, err)
 	}
 	i.say(p, "is there already: %s; disabled", old.ID)
@@ -214,9 +217,9 @@ func (i *importing) existing(ctx context.Context, account string) (map[string]ex
 		return there, nil
 	}
 	there := make(map[string]existing)
-	if i.client != nil {
+	if i.node != nil {
 		var err error
-		if there, err = i.client.imported(ctx, account); err != nil {
+		if there, err = i.node.imported(ctx, account); err != nil {
 			return nil, fmt.Errorf("list the webhooks of account %s: %w", account, err)
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 
+	"github.com/fanfare-webhooks/fanfare/internal/client"
 	"github.com/fanfare-webhooks/fanfare/internal/importer"
 )
 
@@ -45,7 +46,7 @@ func TestExportsAreReadAsTheyWereMeant(t *testing.T) {
 				t.Fatal(err)
 			}
 			got, err := run(t, importer.Options{
-				Source: source, Account: "me", DryRun: true, Types: map[string]string{"channel_destroy": "call.ended"},
+				Source: source, Target: client.Target{Account: "me"}, DryRun: true, Types: map[string]string{"channel_destroy": "call.ended"},
 			}, exported(t, source))
 			if !errors.Is(err, importer.ErrIncomplete) {
 				t.Error(err)
@@ -131,7 +132,7 @@ func (n *node) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (n *node) options(source string) importer.Options {
-	return importer.Options{Source: source, URL: n.URL + "/", Key: "ffk_key", Account: "me"}
+	return importer.Options{Source: source, Target: client.Target{URL: n.URL + "/", Key: "ffk_key", Account: "me"}}
 }
 
 func TestAnImportThatIsRepeatedMakesNothingTwice(t *testing.T) {
@@ -197,7 +198,7 @@ func TestAnImportEndsWhereTheNodeDoesNotAnswerAsItShould(t *testing.T) {
 	n := newNode(t)
 	const export = `[{"id":"1","uri":"u","hook":"x","format":"json"},{"id":"2","uri":"u","hook":"x","format":"json"}]`
 	for status, problem := range map[int]string{
-		503: `{"title":"Overloaded","detail":"Come again."}`, 403: `{"title":"Forbidden","detail":"scope"}`, 500: `<html>`, 200: `not JSON`,
+		503: `{"title":"Overloaded","detail":"Come again."}`, 403: `{"title":"Forbidden","detail":"scope"}`, 500: `<html>`, 422: `<html>`, 200: `not JSON`,
 	} {
 		n.refuse = func(map[string]any) (int, string) { return status, problem }
 		report, err := run(t, n.options("kazoo"), export)
@@ -218,7 +219,7 @@ func TestAnImportEndsWhereTheNodeDoesNotAnswerAsItShould(t *testing.T) {
 }
 
 func TestAccountsAreThoseOfTheExport(t *testing.T) {
-	o := importer.Options{Source: "kazoo", DryRun: true, Account: "me", Accounts: map[string]string{"a1": "01234567-89ab-7def-8123-456789abcdef"}}
+	o := importer.Options{Source: "kazoo", DryRun: true, Target: client.Target{Account: "me"}, Accounts: map[string]string{"a1": "01234567-89ab-7def-8123-456789abcdef"}}
 	report, err := run(t, o, `[
 {"id":"1","uri":"u","hook":"x","format":"json","pvt_account_id":"a1"},
 {"id":"2","uri":"u","hook":"x","format":"json","pvt_account_id":"a2"},

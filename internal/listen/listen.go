@@ -1,8 +1,8 @@
 // Package listen brings an account's events to a server on this machine, for development without a tunnel:
 // it follows the events through the API and posts each as Fanfare would, signed.
 //
-// It hides how the API is spoken to, also by those who only publish; that a server which is away or starts
-// anew costs no event; and where a signing secret comes from that stays the same.
+// It hides that a server which is away or starts anew costs no event; where a signing secret comes from that
+// stays the same; and what is published by those who only want to see something arrive.
 package listen
 
 import (
@@ -24,20 +24,14 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/fanfare-webhooks/fanfare"
+	"github.com/fanfare-webhooks/fanfare/internal/client"
 	"github.com/fanfare-webhooks/fanfare/internal/shape"
 	"github.com/fanfare-webhooks/fanfare/signature"
 )
 
-// Target is an account at a server, and a key for it.
-type Target struct {
-	URL     string // of the API, without /v1
-	Key     string
-	Account string // an id; "": the key's own
-}
-
 // Options say what is listened to, and where it goes.
 type Options struct {
-	Target
+	client.Target
 	Forward     string            // the URL that events are posted to
 	Types       []string          // names, "prefix.*" or "*"; empty: all
 	Descendants bool              // also events of accounts below
@@ -63,7 +57,7 @@ const (
 // listener is a run of [Run].
 type listener struct {
 	Options
-	client client
+	client *client.Client
 	http   *http.Client // to Forward
 	secret signature.Secret
 	cursor string // "": from the oldest
@@ -77,15 +71,19 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
 		return fmt.Errorf("%q is no URL to forward to, such as http://localhost:3000/hook", o.Forward)
 	}
+	c, err := client.New(o.Target)
+	if err != nil {
+		return err
+	}
 	l := &listener{
-		Options: o, client: newClient(o.Target), secret: SecretOf(o.Key), cursor: cmp.Or(o.Since, "latest"),
+		Options: o, client: c, secret: SecretOf(o.Key), cursor: cmp.Or(o.Since, "latest"),
 		http: &http.Client{
 			Timeout:       cmp.Or(o.Timeout, 30*time.Second),
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 			Transport:     &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 1},
 		},
 	}
-	defer l.client.close()
+	defer l.client.Close()
 	defer l.http.CloseIdleConnections()
 	if l.cursor == "oldest" {
 		l.cursor = ""
@@ -96,7 +94,7 @@ func Run(ctx context.Context, o Options) error {
 	l.say("Events go to %s, signed with %s", o.Forward, l.secret.Text())
 	for begun := false; ctx.Err() == nil; {
 		err := l.next(ctx)
-		var p *Problem
+		var p *client.Problem
 		switch {
 		case ctx.Err() != nil:
 		case err == nil:
@@ -110,7 +108,7 @@ func Run(ctx context.Context, o Options) error {
 		case errors.As(err, &p) && p.Code == "cursor_ahead":
 			l.say("The server's log is shorter than it was: going on at its end.")
 			l.cursor = p.Latest
-		case errors.As(err, &p) && p.final():
+		case errors.As(err, &p) && final(p.Status):
 			return err
 		default:
 			if l.pause == 0 {
@@ -124,6 +122,11 @@ func Run(ctx context.Context, o Options) error {
 		l.say("To go on from here: --since %s", l.cursor)
 	}
 	return nil
+}
+
+// final says that time does not heal an answer.
+func final(status int) bool {
+	return status >= 400 && status < 500 && status != http.StatusTooManyRequests && status != http.StatusRequestTimeout
 }
 
 func wait(ctx context.Context, d time.Duration) {
@@ -164,7 +167,7 @@ func (l *listener) next(ctx context.Context) error {
 		q.Set("descendants", "true")
 	}
 	var p page
-	if err := l.client.call(ctx, http.MethodGet, l.client.account+"/events/sync?"+q.Encode(), nil, &p); err != nil {
+	if err := l.client.Call(ctx, http.MethodGet, client.AccountPath(l.Account)+"/events/sync?"+q.Encode(), nil, &p); err != nil {
 		return err
 	}
 	for i := range p.Data {

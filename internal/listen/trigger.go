@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+
+	"github.com/fanfare-webhooks/fanfare/internal/client"
 )
 
 // Receipt is what a publish was answered.
@@ -16,12 +18,15 @@ type Receipt struct {
 
 // Trigger publishes an event of a type. Without data it is the first sample that the catalog has of the type,
 // or an empty object if it has none.
-func Trigger(ctx context.Context, t Target, eventType string, data []byte) (*Receipt, error) {
-	c := newClient(t)
-	defer c.close()
+func Trigger(ctx context.Context, t client.Target, eventType string, data []byte) (*Receipt, error) {
+	c, err := client.New(t)
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
 	if data == nil {
 		var samples struct{ Data []json.RawMessage }
-		if err := c.call(ctx, http.MethodGet, "/v1/event-types/"+url.PathEscape(eventType)+"/samples", nil, &samples); err != nil {
+		if err := c.Call(ctx, http.MethodGet, "/v1/event-types/"+url.PathEscape(eventType)+"/samples", nil, &samples); err != nil {
 			return nil, fmt.Errorf("no sample of %s: %w", eventType, err)
 		}
 		data = []byte("{}")
@@ -35,7 +40,7 @@ func Trigger(ctx context.Context, t Target, eventType string, data []byte) (*Rec
 	}
 	var r Receipt
 	body := fmt.Appendf(nil, `{"type":%s,"data":%s}`, name, data) // data's bytes stay as they are
-	if err := c.call(ctx, http.MethodPost, c.account+"/events", body, &r); err != nil {
+	if err := c.Call(ctx, http.MethodPost, client.AccountPath(t.Account)+"/events", body, &r); err != nil {
 		return nil, fmt.Errorf("publish %s: %w", eventType, err)
 	}
 	return &r, nil
