@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -372,6 +373,24 @@ func TestASchemaHoldsFromTheMomentItsChangeWasAnswered(t *testing.T) {
 			t.Fatalf("change %d: %v", n, err)
 		}
 		r.publish(d, fmt.Sprintf(`{%q:1}`, name))
+	}
+}
+
+// A filter and metadata may have numbers that no schema bears. The change is told all the same.
+func TestAnOperationalEventIsNotRefusedForItsData(t *testing.T) {
+	r := newRig(t)
+	d := r.node(Options{})
+	_, err := r.store.ApplyCatalog(t.Context(), fanfare.OriginPlatform, []fanfare.EventType{
+		{Name: fanfare.EventWebhookCreated, Schema: []byte(`{"type":"object"}`)},
+	})
+	r.ok(err)
+	for _, number := range []string{"1e999999999", strings.Repeat("9", 300)} {
+		_, err := d.Publish(t.Context(), []Publication{{
+			AccountID: r.account, Type: fanfare.EventWebhookCreated, Data: []byte(`{"webhook":{"filter":{"data":{"a":` + number + `}}}}`),
+		}})
+		if err != nil {
+			t.Errorf("%.20s: %v", number, err)
+		}
 	}
 }
 

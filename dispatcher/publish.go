@@ -213,7 +213,9 @@ func (d *Dispatcher) match(cl *call) error {
 			matched = append(matched, w)
 		} else if t := snap.EventType(p.Type); t == nil {
 			return &RefusedError{Index: i, Reason: UnknownEventType}
-		} else if faults := p.check(t); len(faults) > 0 {
+		} else if faults := p.check(t); len(faults) > 0 && !fanfare.Operational(p.Type) {
+			// Operational events are sent nevertheless: what a tenant wrote into a webhook may go beyond what a schema
+			// bears, such as a number's exponent, and that it was written is told all the same.
 			return &RefusedError{Index: i, Reason: InvalidData, Faults: faults}
 		} else if matched = snap.Match(matched, p.AccountID, p.Type, p.Data); len(matched) > maxFanOut || cl.owed+len(matched) > maxCallFanOut {
 			return &RefusedError{Index: i, Reason: TooManyWebhooks}
