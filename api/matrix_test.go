@@ -274,7 +274,10 @@ func TestTenantMatrix(t *testing.T) {
 			}
 			me := strings.Replace(w.fill(rt.Path, own), own, "me", 1)
 			w.call(rt.Method, me, key, jsonOr(row.body)).want(row.status)
-			w.call(rt.Method, me, platformKey, jsonOr(row.body)).want(404)
+			r := w.call(rt.Method, me, platformKey, jsonOr(row.body)).want(404)
+			if got := r.str("detail"); !strings.HasPrefix(got, "A platform key belongs to no account") {
+				t.Errorf("a platform key's me: %s", got)
+			}
 		})
 	}
 }

@@ -153,6 +153,7 @@ var (
 	errUnauthorized  = &problem{status: http.StatusUnauthorized, code: codeUnauthorized, detail: "This needs a valid key: Authorization: Bearer ffk_…"}
 	errPlatform      = &problem{status: http.StatusForbidden, code: codePlatform, detail: "This needs a platform key."}
 	errNotFound      = &problem{status: http.StatusNotFound, code: codeNotFound, detail: "There is no such thing here."}
+	errNobodysMe     = &problem{status: http.StatusNotFound, code: codeNotFound, detail: "A platform key belongs to no account: name one by its id instead of me."}
 	errNoRoute       = &problem{status: http.StatusNotFound, code: codeNotFound, detail: "There is nothing at this path."}
 	errKeyReused     = &problem{status: http.StatusConflict, code: codeKeyReused, detail: "The idempotency key was used with another request."}
 	errVersion       = &problem{status: http.StatusPreconditionFailed, code: codeVersion, detail: "The object has another version than If-Match says: read it again."}

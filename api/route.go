@@ -331,7 +331,11 @@ func (s *Server) admit(c *call) error {
 		if c.account, within, err = s.account(c.r, c.key, text); err != nil {
 			return err
 		}
-		if !within {
+		switch {
+		case within:
+		case text == "me" && isPlatform(c.key):
+			return errNobodysMe
+		default:
 			return errNotFound
 		}
 	}
