@@ -124,7 +124,11 @@ func (s *Server) testWebhook(c *call) (answer, error) {
 	defer cancel()
 	// The server's deadline for reading a request would end ctx before a slow receiver's time is up.
 	_ = http.NewResponseController(c.w).SetReadDeadline(time.Time{})
-	attempt, err := s.publisher.Test(ctx, c.account, id, eventType.Name, firstSample(eventType.Samples))
+	sample, ok := firstOf(s.samples(lookup, eventType))
+	if !ok {
+		sample = []byte("{}")
+	}
+	attempt, err := s.publisher.Test(ctx, c.account, id, eventType.Name, sample)
 	if err != nil {
 		return answer{}, err
 	}
@@ -166,15 +170,14 @@ func (s *Server) testEventType(ctx context.Context, hook *fanfare.Webhook, name 
 	return &fanfare.EventType{Name: testType}, nil
 }
 
-// firstSample is the first of an array of objects, or an empty object.
-func firstSample(samples []byte) []byte {
-	if i := skipSpace(samples, 0); i < len(samples) {
-		e := elements{b: samples, i: i, depth: maxDepth}
-		if first, ok := e.next(); ok {
-			return first
-		}
+// firstOf is the first element of an array.
+func firstOf(list []byte) (first []byte, ok bool) {
+	i := skipSpace(list, 0)
+	if i == len(list) {
+		return nil, false
 	}
-	return []byte("{}")
+	e := elements{b: list, i: i, depth: maxDepth}
+	return e.next()
 }
 
 func (s *Server) listSecrets(c *call) (answer, error) {

@@ -1,8 +1,10 @@
 package api
 
 import (
+	"context"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -88,9 +90,30 @@ func (s *Server) listSamples(c *call) (answer, error) {
 	}
 	var w writer
 	w.open()
-	w.raw("data", t.Samples, "[]")
+	w.raw("data", s.samples(c.r.Context(), t), "[]")
 	w.close()
 	return answer{status: http.StatusOK, body: w.b}, nil
+}
+
+// samples are those of an event type, an array of objects. If it has none, there is one that is made from its schema, if
+// that is possible.
+func (s *Server) samples(ctx context.Context, t *fanfare.EventType) []byte {
+	if _, given := firstOf(t.Samples); given || len(t.Schema) == 0 {
+		return t.Samples
+	}
+	// Reading a schema costs much more than using one that was read.
+	known := s.registry.Snapshot().EventType(t.Name)
+	if known == nil && s.registry.CatchUp(ctx) == nil {
+		known = s.registry.Snapshot().EventType(t.Name)
+	}
+	if known == nil {
+		return nil
+	}
+	made := known.Sample()
+	if made == nil {
+		return nil
+	}
+	return slices.Concat([]byte("["), made, []byte("]"))
 }
 
 func (s *Server) putEventType(c *call) (answer, error) {

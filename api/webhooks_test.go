@@ -270,6 +270,7 @@ func TestATestSendsASampleAndAnswersWithTheAttempt(t *testing.T) {
 	w.call("PUT", "/v1/event-types/call.ended", platformKey, `{"samples":[{"call" : 1.0},{}]}`).want(201)
 	w.eventType("call")
 	w.eventType("other")
+	w.call("PUT", "/v1/event-types/schema.only", platformKey, `{"schema":{"required":["id"],"properties":{"id":{"type":"integer","minimum":7}}}}`).want(201)
 	account := w.account("")
 	path := "/v1/accounts/" + account + "/webhooks/"
 	exact := path + w.webhook(account, platformKey, "zzz.*", "call.ended") + "/test"
@@ -281,12 +282,16 @@ func TestATestSendsASampleAndAnswersWithTheAttempt(t *testing.T) {
 		{exact, `{"event_type":null}`, "call.ended", `{"call" : 1.0}`},
 		{prefix, `{}`, "call.ended", `{"call" : 1.0}`},
 		{nothing, `{}`, "fanfare.test", `{}`},
+		{exact, `{"event_type":"schema.only"}`, "schema.only", `{"id":7}`},
 	} {
 		w.call("POST", tc.path, platformKey, jsonOr(tc.body)).want(200)
 		sent := w.publisher.tests[len(w.publisher.tests)-1]
 		if sent.Type != tc.eventType || string(sent.Data) != tc.data || sent.AccountID.String() != account {
 			t.Errorf("%s %s sent %s %s", tc.path, tc.body, sent.Type, sent.Data)
 		}
+	}
+	if r := w.call("GET", "/v1/event-types/schema.only/samples", "", nil).want(200); string(r.body) != `{"data":[{"id":7}]}` {
+		t.Errorf("%s", r.body)
 	}
 	for body, want := range map[string]string{
 		`{"event_type":"nope"}`: "/event_type unknown_event_type", `{"event_type":"N"}`: "/event_type invalid_format", `{"event_type":1}`: "/event_type wrong_type",

@@ -62,6 +62,14 @@ func (e *EventType) Check(data []byte, b *schema.Budget) []schema.Fault {
 	return e.schema.Check(data, b)
 }
 
+// Sample makes data that satisfies the type's schema; nil if there is none, or none that is easily satisfied.
+func (e *EventType) Sample() []byte {
+	if e.schema == nil {
+		return nil
+	}
+	return e.schema.Sample()
+}
+
 // Checked says whether the type has a schema to check data against.
 func (e *EventType) Checked() bool { return e.schema != nil }
 
