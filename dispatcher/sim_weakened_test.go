@@ -21,12 +21,12 @@ func TestSimulationFindsPlantedBugs(t *testing.T) {
 	} {
 		t.Run(string(p), func(t *testing.T) {
 			c := exec.Command(os.Args[0], "-test.run=^TestSimulation$")
-			c.Env = append(os.Environ(), "FANFARE_WEAKEN="+string(p), "SIM_SEEDS=2000")
+			c.Env = append(os.Environ(), "FANFARE_WEAKEN="+string(p), "SIM_SEEDS=5000")
 			out, err := c.CombinedOutput()
 			if bug := found.FindSubmatch(out); bug != nil {
 				t.Logf("seed %s: %s", bug[1], bug[2])
 			} else {
-				t.Errorf("2,000 lives without it break no rule (%v):\n%s", err, out[max(len(out)-2000, 0):])
+				t.Errorf("5,000 lives without it break no rule (%v):\n%s", err, out[max(len(out)-5000, 0):])
 			}
 		})
 	}
