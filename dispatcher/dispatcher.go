@@ -11,6 +11,7 @@
 //	admit.go    who is refused, and when, so that the others do not wait
 //	commit.go   events that arrive together are one append to the log
 //	queue.go    deliveries wait in turn: accounts, then webhooks, then age
+//	aim.go      whose they are, and what the registry says of their receiver
 //	room.go     how many of them are in memory, and who is asked for more
 //	endpoint.go how much a receiver can bear, learned from its answers
 //	oneoff.go   one-off destinations, which no webhook names
